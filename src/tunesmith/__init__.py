@@ -1,0 +1,26 @@
+"""tunesmith: from a file of examples to a fine-tuned, checked and deployed small language model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunesmith.api import chat, finetune, generate, load, merge
+
+__version__ = "0.1.0"
+
+_LAZY = {name: "tunesmith.api" for name in ("chat", "finetune", "generate", "load", "merge")}
+
+__all__ = ["__version__", "chat", "finetune", "generate", "load", "merge"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562), so that ``import tunesmith`` stays cheap."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'tunesmith' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

