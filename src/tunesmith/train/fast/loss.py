@@ -1,0 +1,140 @@
+"""The supervised loss of a causal language model, computed only where there is something to learn.
+
+B batch, T tokens, D hidden size, V vocabulary, N supervised tokens.
+
+The output layer is run on the N positions whose next token is supervised, not on all ``B x T``: with a vocabulary of 49,152 it is a fifth of
+the work of a model of 135M parameters, and the float32 softmax over it is slow and large.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models.structure import backbone, output_embedding
+from tunesmith.train.fast.cross_entropy import linear_cross_entropy
+from tunesmith.train.fast.microbatch import IGNORE
+
+
+@dataclass(frozen=True)
+class SupervisedLoss:
+    """Sum of token losses (scalar float32, with gradient), over how many tokens, and how many of them were predicted right."""
+
+    loss_sum: Tensor
+    num_supervised: int
+    num_correct: int
+
+
+@dataclass(frozen=True)
+class _Head:
+    """How a model turns hidden states into logits: ``cap(scale * (hidden @ weight.T + bias))``."""
+
+    scale: float
+    softcap: float | None
+
+
+#: Models whose head was compared with what their own forward computes; None where it is something else.
+_HEADS: weakref.WeakKeyDictionary[nn.Module, _Head | None] = weakref.WeakKeyDictionary()
+
+
+def supervised_loss(
+    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None, *, chunk_tokens: int = 1024
+) -> SupervisedLoss:
+    """Loss over the supervised tokens of a batch; under ``torch.no_grad`` the same numbers for validation, in bounded memory.
+
+    Args:
+        model: causal language model, plain or wrapped with adapters.
+        input_ids: ``(B, T)``.
+        labels: ``(B, T)``, not shifted: ``labels[b, t]`` is the token at ``t``, or -100 where nothing is learnt.
+        attention_mask: ``(B, T)``, or None where right padding needs none (see `tunesmith.train.fast.microbatch.pad`).
+        chunk_tokens: rows of logits alive at once.
+    """
+    targets = labels[:, 1:]
+    supervised = targets != IGNORE  # (B, T-1)
+    kept = targets[supervised]  # (N,)
+    head = _head_of(model)
+    if head is None:
+        logits = _own_logits(model, input_ids, attention_mask, supervised)
+        loss_sum = nn.functional.cross_entropy(logits, kept, reduction="sum")
+        return SupervisedLoss(loss_sum, len(kept), int((logits.argmax(dim=-1) == kept).sum()))
+    hidden = backbone(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state  # (B, T, D)
+    layer = _plain_layer(output_embedding(model))
+    assert layer is not None
+    result = linear_cross_entropy(
+        hidden[:, :-1][supervised],
+        layer.weight,
+        kept,
+        bias=layer.bias,
+        scale=head.scale,
+        softcap=head.softcap,
+        chunk_tokens=chunk_tokens,
+    )
+    return SupervisedLoss(result.loss_sum, len(kept), result.num_correct)
+
+
+def _own_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, supervised: Tensor) -> Tensor:
+    """Logits by the model's own head, ``(N, V)`` float32: its output layer is handed the supervised rows only, as one sequence."""
+
+    def keep_supervised(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0][:, :-1][supervised].unsqueeze(0), *args[1:])
+
+    layer = output_embedding(model)
+    hook = layer.register_forward_pre_hook(keep_supervised)
+    try:
+        logits: Tensor = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits[0].float()
+
+
+def _plain_layer(layer: nn.Module) -> nn.Linear | None:
+    """The linear layer that is active behind ``modules_to_save``; None when something else is done there."""
+    saved = getattr(layer, "modules_to_save", None)
+    if isinstance(saved, nn.ModuleDict):
+        active = [name for name in getattr(layer, "active_adapters", []) if name in saved]
+        layer = saved[active[0]] if active and not getattr(layer, "disable_adapters", False) else layer.original_module  # type: ignore[assignment]
+    return layer if type(layer) is nn.Linear else None
+
+
+def _head_of(model: nn.Module) -> _Head | None:
+    layer = output_embedding(model)
+    if _plain_layer(layer) is None:
+        return None
+    if layer not in _HEADS:
+        head = _declared_head(model)
+        _HEADS[layer] = head if _agrees(model, head) else None
+    return _HEADS[layer]
+
+
+def _declared_head(model: nn.Module) -> _Head:
+    """What the configuration says about the logits; families spell it differently."""
+    config = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite
+    factor = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0  # Cohere, Falcon-H1
+    return _Head(scale=float(factor) / float(divisor), softcap=getattr(config, "final_logit_softcapping", None))
+
+
+@torch.no_grad()
+def _agrees(model: nn.Module, head: _Head) -> bool:
+    """Compare the head with the model's own forward on two tokens."""
+    layer = output_embedding(model)
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = layer.register_forward_hook(lambda _, args, output: seen.append((args[0], output)))
+    training = model.training
+    model.eval()
+    try:
+        tokens = torch.tensor([[0, 1]], device=next(layer.parameters()).device)
+        logits = model(input_ids=tokens, use_cache=False).logits.float()
+        hidden = backbone(model)(input_ids=tokens, use_cache=False).last_hidden_state
+    finally:
+        hook.remove()
+        model.train(training)
+    if len(seen) != 1 or not torch.equal(seen[0][0], hidden):
+        return False
+    expected = seen[0][1].float() * head.scale
+    expected = expected if head.softcap is None else head.softcap * torch.tanh(expected / head.softcap)
+    return bool(torch.allclose(expected, logits, rtol=2e-2, atol=2e-2 * float(logits.abs().max())))
