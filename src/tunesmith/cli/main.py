@@ -1,0 +1,104 @@
+"""The entry point: finds the command, and turns every error into one line and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tunesmith import __version__
+from tunesmith.errors import TunesmithError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from tunesmith.cli.command import Command
+
+# name -> (module:attribute of its Command, what it does); nothing is imported to list them.
+COMMANDS = {
+    "finetune": ("tunesmith.cli.finetune:COMMAND", "fine-tune a model on a file of examples"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for a user's mistake, 1 for ours, 130 for Ctrl-C.
+
+    Args:
+        argv: the words behind ``tunesmith``; those of this process by default.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader (head, less) is gone; without this Python complains again while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt as interrupt:
+        return _report(str(interrupt) or "interrupted", 130, interrupt)
+    except TunesmithError as error:
+        return _report(str(error), error.exit_status, error)
+    except OSError as error:
+        return _report(*_os_error(error), error)
+    except Exception as error:
+        return _report(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1, error)
+
+
+def find_command(name: str) -> Command:
+    """Import and return a command.
+
+    Raises:
+        UsageError: when there is none of this name; the nearest one is named.
+    """
+    if name not in COMMANDS:
+        raise UsageError(f"unknown command '{name}'; there are: {', '.join(COMMANDS)}", fix=nearest(name, COMMANDS) or None)
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command: Command = getattr(importlib.import_module(module), attribute)
+    return command
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else "--help"
+    if first in ("--version", "-V", "version"):
+        print(f"tunesmith {__version__}")
+        return 0
+    if first in ("--help", "-h", "help"):
+        return _help(words[1:])
+    if first == "--debug":
+        os.environ["TUNESMITH_DEBUG"] = "1"
+        return _dispatch(words[1:])
+    command = find_command(first)
+    from tunesmith.cli.command import run_command
+
+    return run_command(command, words[1:])
+
+
+def _help(words: list[str]) -> int:
+    from tunesmith.cli import help as help_text
+
+    if words:
+        print(help_text.command_help(find_command(words[0])))
+    else:
+        print(help_text.top_help({name: summary for name, (_, summary) in COMMANDS.items()}))
+    return 0
+
+
+def _os_error(error: OSError) -> tuple[str, int]:
+    """Return a sentence and the exit status for an error of the operating system; what a user can mend is a user's error."""
+    place = f" {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{': ' if place else ''}{place.strip()}. Free some space, or choose another folder", 2
+    if isinstance(error, (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError)):
+        return f"{(error.strerror or str(error)).lower()}:{place}", 2
+    return f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1
+
+
+def _report(text: str, status: int, error: BaseException) -> int:
+    if os.environ.get("TUNESMITH_DEBUG", "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"tunesmith: error: {' '.join(text.split())}", file=sys.stderr)
+    return status

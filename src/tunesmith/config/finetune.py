@@ -1,0 +1,159 @@
+"""The options of ``tunesmith finetune``. Every field of ``transformers.TrainingArguments`` may stand beside them (see ``training``)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tunesmith.config.declare import Options, option
+
+MODEL, DATA, TASK, METHOD, RUN = "Model", "Data", "Task", "Method", "Run"
+
+
+class FinetuneOptions(Options):
+    """What a fine-tuning run can be told. None means: the command chooses, and says what it chose."""
+
+    model_name_or_path: str | None = option(
+        None,
+        "Hub id, local folder, GGUF file, folder of an earlier run, or sample:smollm2-135m.",
+        group=MODEL,
+        short="m",
+        metavar="MODEL",
+        default_text="sample:smollm2-135m",
+    )
+    revision: str | None = option(None, "Branch, tag or commit of the model on the hub.", group=MODEL)
+    token: str | None = option(
+        None, "Hub token for private models and data; the environment variable HF_TOKEN does as well.", group=MODEL, secret=True
+    )
+    trust_remote_code: bool = option(
+        False, "Run Python code that the model's authors put into its repository. Only for authors you trust.", group=MODEL
+    )
+    torch_dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
+        "auto", "Number format of the frozen weights; auto: bfloat16 where the hardware multiplies it, float32 elsewhere.", group=MODEL
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "Where to compute; auto: a GPU when there is one.", group=MODEL)
+
+    data_name: str | None = option(
+        None,
+        "Training data: hub id, file, folder, sample:NAME, or json, csv, parquet, text together with --data_files.",
+        group=DATA,
+        short="d",
+        metavar="DATA",
+    )
+    data_files: tuple[str, ...] | None = option(
+        None, "Data files: JSON, JSON lines, CSV, TSV, Parquet or text.", group=DATA, metavar="FILE"
+    )
+    train_subset: str | None = option(None, "Configuration of the data set on the hub, for training.", group=DATA, metavar="NAME")
+    train_split: str | None = option(
+        None, "Rows to train on, e.g. train, train[:4096], train[80%:].", group=DATA, metavar="SPLIT", default_text="train"
+    )
+    eval_subset: str | None = option(None, "Configuration of the data set on the hub, for validation.", group=DATA, metavar="NAME")
+    eval_split: str | None = option(
+        None,
+        "Rows to validate on.",
+        group=DATA,
+        metavar="SPLIT",
+        default_text="the data's own validation rows, or some held out of the training rows",
+    )
+    validation_fraction: float | None = option(
+        None,
+        "Part of the training rows held out when no validation rows are named; 0 for none.",
+        group=DATA,
+        at_least=0,
+        below=1,
+        default_text="0.1",
+    )
+    max_samples: int | None = option(None, "Train on the first N rows only.", group=DATA, at_least=1, default_text="all")
+    text_template: str | None = option(
+        None,
+        "Text of an example with {column} placeholders, the last one being the answer; \\n is a line break, {{ and }} are braces.",
+        group=DATA,
+        metavar="TEXT",
+        default_text="recognized from the rows",
+    )
+    text_field: str | None = option(None, "Column that holds the whole text of an example.", group=DATA, metavar="COLUMN")
+    use_chat_template: bool | None = option(
+        None,
+        "Write examples with the model's chat template.",
+        group=DATA,
+        default_text="where rows are messages or the model is a chat model",
+    )
+    chat_template: str | None = option(
+        None, "Another chat template: a Jinja file, or the name of a known one.", group=DATA, metavar="FILE|NAME"
+    )
+    map_columns: dict[str, str] | None = option(
+        None, "Rename columns before use: WANTED=FOUND, several with commas or spaces.", group=DATA, metavar="NAME=COLUMN"
+    )
+    train_on_prompt: bool = option(False, "Learn the prompt too, not only the answer.", group=DATA)
+    show_examples: int = option(0, "Print N prepared examples before training, masked parts dimmed.", group=DATA, at_least=0)
+    max_seq_len: int | None = option(
+        None,
+        "Longest example in tokens.",
+        group=DATA,
+        at_least=2,
+        default_text="the 99.5th percentile of the examples, at most what the model takes",
+    )
+    allow_truncation: bool = option(
+        False, "Train even when more than 5% of the supervised tokens don't fit into --max_seq_len.", group=DATA
+    )
+
+    task: str | None = option(
+        None,
+        "text-generation, text-classification, summarization, extraction …",
+        group=TASK,
+        default_text="recognized from the rows",
+    )
+    task_name: str | None = option(None, "A name of your own for what this adapter does, kept in its manifest.", group=TASK, metavar="NAME")
+    eval_generate: bool = option(False, "At every evaluation let the model answer validation prompts, and score the answers.", group=TASK)
+    show_answers: int | None = option(
+        None, "Answer N validation prompts before and after training, and print both.", group=TASK, at_least=0, default_text="3"
+    )
+
+    method: str = option("lora", "lora, qlora, dora, full, or adapter (bottleneck).", group=METHOD)
+    lora_r: int | None = option(None, "Rank of the LoRA matrices.", group=METHOD, at_least=1, default_text="16")
+    lora_alpha: float | None = option(
+        None, "LoRA scale; the update is multiplied by alpha / rank.", group=METHOD, above=0, default_text="twice the rank"
+    )
+    lora_dropout: float | None = option(None, "Dropout in front of the LoRA matrices.", group=METHOD, at_least=0, below=1, default_text="0")
+    target_modules: tuple[str, ...] | None = option(
+        None, "Layers to adapt: names such as q_proj,v_proj, or all-linear.", group=METHOD, metavar="NAME", default_text="all-linear"
+    )
+    modules_to_save: tuple[str, ...] | None = option(
+        None, "Modules trained and saved in full beside the adapter.", group=METHOD, metavar="NAME"
+    )
+    use_rslora: bool | None = option(None, "Scale by alpha / sqrt(rank) (rank-stabilized LoRA).", group=METHOD)
+    init_lora_weights: bool | str | None = option(
+        None, "Start of the LoRA matrices: true (no change at the start), gaussian, pissa, olora …", group=METHOD, default_text="true"
+    )
+    layers_to_transform: tuple[int, ...] | None = option(
+        None, "Numbers of the blocks to adapt, from 0.", group=METHOD, metavar="N", default_text="all"
+    )
+    quant_type: Literal["auto", "nf4", "onnx-int4"] | None = option(
+        None, "Grid of the frozen weights with qlora; auto: onnx-int4 on a CPU, nf4 on a GPU.", group=METHOD, default_text="auto"
+    )
+    adapter_reduction_factor: float | None = option(
+        None, "Hidden size divided by the bottleneck's width (method adapter).", group=METHOD, at_least=1, default_text="16"
+    )
+    adapter_placement: Literal["houlsby", "pfeiffer"] | None = option(
+        None, "After attention and feed-forward (houlsby), or after the block (pfeiffer).", group=METHOD, default_text="houlsby"
+    )
+
+    output_path: str | None = option(
+        None, "Folder of the result.", group=RUN, short="o", metavar="FOLDER", default_text="named after model and data"
+    )
+    overwrite: bool = option(False, "Replace a result that is there already.", group=RUN)
+    resume: bool = option(False, "Go on where a stopped run of the same configuration was.", group=RUN)
+    early_stopping_patience: int | None = option(
+        None, "Stop after this many evaluations without a better validation loss; 0: never.", group=RUN, at_least=0, default_text="3"
+    )
+    auto_batch: bool = option(False, "Halve the batch and double accumulation when memory runs out.", group=RUN)
+    max_tokens_per_batch: int | None = option(
+        None, "Most tokens, padding included, in one forward pass.", group=RUN, at_least=1, default_text="by memory"
+    )
+    group_by_length: bool = option(True, "Put examples of like length into a batch.", group=RUN)
+    logging_dir: str | None = option(
+        None, "Folder for TensorBoard logs.", group=RUN, metavar="FOLDER", default_text="logs inside --output_path"
+    )
+
+    training: dict[str, Any] = Field(default_factory=dict)
