@@ -79,7 +79,7 @@ class _Parser:
         if value is None:
             return None
         if kind in ("list", "mapping"):
-            return self._extend(name, split_list(value) if isinstance(value, str) else value, written)
+            return self._extend(name, self._items(value, kind) if isinstance(value, str) else value)
         return self._store(name, value, written)
 
     def _kind(self, name: str) -> Kind | None:
@@ -99,7 +99,7 @@ class _Parser:
             self.at += 1
             if kind not in ("list", "mapping"):
                 return word
-            values += split_list(word)
+            values += self._items(word, kind)
         if not values and kind in ("value", "list", "mapping"):
             self._problem(f"{written} needs a value")
             return None
@@ -116,7 +116,11 @@ class _Parser:
             self._problem(f"{written} is given twice: {self.parsed.given[name]} and {value}")
         self.parsed.given[name] = value
 
-    def _extend(self, name: str, values: object, written: str) -> None:
+    def _items(self, word: str, kind: Kind | None) -> list[str]:
+        """Split a comma list; a mapping stays whole, since it may be JSON with commas of its own."""
+        return [word] if kind == "mapping" else split_list(word)
+
+    def _extend(self, name: str, values: object) -> None:
         if isinstance(values, list):
             before = self.parsed.given.get(name, [])
             self.parsed.given[name] = [*before, *values] if isinstance(before, list) else values

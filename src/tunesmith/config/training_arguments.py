@@ -1,6 +1,6 @@
 """Everything that ``transformers.TrainingArguments`` takes, as flags and YAML keys with its own names, types and defaults.
 
-transformers is imported when the first such argument is given, never for the help of a command.
+They are read from transformers' source file (see ``training_source``), so that neither a help nor a refusal has to import it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from tunesmith.config.declare import Kind, alternatives, kind_of
-from tunesmith.config.values import convert, parse_boolean
+from tunesmith.config.declare import Kind, kind_of
+from tunesmith.config.training_source import TrainingArgument, read_training_arguments
+from tunesmith.config.values import convert
 from tunesmith.errors import ConfigError, nearest
 
 # Spellings of other releases and tools, with the name that means the same today.
@@ -69,26 +70,22 @@ LIMITS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingArgument:
-    """One field of ``TrainingArguments``: its type, default and help."""
-
-    name: str
-    annotation: Any
-    default: object
-    description: str
-
-
 @lru_cache(maxsize=1)
 def training_arguments() -> dict[str, TrainingArgument]:
     """Return every argument that may be given, by name, in transformers' order; those that tunesmith decides are left out."""
+    found = read_training_arguments() or _read_class()
+    return {name: argument for name, argument in found.items() if name not in DECIDED}
+
+
+def _read_class() -> dict[str, TrainingArgument]:
+    """Return the fields of the imported class: slow, for a transformers whose source isn't laid out as expected."""
     from transformers import TrainingArguments
 
     types = typing.get_type_hints(TrainingArguments)
     return {
         field.name: TrainingArgument(field.name, types[field.name], _default(field), str(field.metadata.get("help", "")))
         for field in dataclasses.fields(TrainingArguments)
-        if field.init and field.name not in DECIDED
+        if field.init
     }
 
 
@@ -122,7 +119,7 @@ def convert_training_arguments(
     given_as: dict[str, str] = {}
     problems: list[str] = []
     for written, value in given.items():
-        name, value = _today(written, value, known)
+        name = written if written in known else RENAMED.get(written, written)
         if name in given_as and written != name:
             problems.append(f"{label(written)} and {label(given_as[name])} are the same")
         elif name not in known:
@@ -134,16 +131,6 @@ def convert_training_arguments(
             except ValueError as error:
                 problems.append(f"{label(written)} {error}")
     return values, given_as, problems
-
-
-def _today(written: str, value: object, known: Mapping[str, TrainingArgument]) -> tuple[str, object]:
-    """Return the name that is used today, and the value; ``no_x`` is the denial of a boolean ``x``."""
-    if written not in known and written in RENAMED:
-        return RENAMED[written], value
-    positive = written.removeprefix("no_")
-    if written not in known and positive in known and bool in alternatives(known[positive].annotation):
-        return positive, not parse_boolean(value)
-    return written, value
 
 
 def _unknown(name: str, known: Iterable[str], own: Iterable[str]) -> str:

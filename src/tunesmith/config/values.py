@@ -9,7 +9,7 @@ import enum
 import json
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from tunesmith.config.declare import alternatives
@@ -35,22 +35,22 @@ def convert(value: object, annotation: Any) -> object:
     if isinstance(value, str) and value.strip().lower() in NONE_WORDS and type(None) in members and not _takes_text(members):
         return None
     candidates = _candidates(members)
-    reason = "has a type that can't be given this way"
+    reasons = []
     for member in candidates:
         try:
             return _convert_to(value, member, alone=len(candidates) == 1)
         except ValueError as error:
-            reason = str(error)
-    raise ValueError(reason)
+            reasons.append(str(error))
+    raise ValueError(reasons[0])
 
 
 def _candidates(members: tuple[Any, ...]) -> list[Any]:
     """Return the members of a union in the order in which they are tried.
 
-    Text beside an Enum is only another way to write its members (``SchedulerType | str``): it must not let other words through.
+    Text beside an enumeration is only another way to write its members (``SchedulerType | str``): it must not let other words through.
     """
     found = sorted((member for member in members if member is not type(None)), key=_precedence)
-    return [member for member in found if member is not str] if any(map(_is_enum, found)) else found
+    return [member for member in found if member is not str] if any(map(_is_enumeration, found)) else found
 
 
 def parse_boolean(value: object) -> bool:
@@ -107,23 +107,30 @@ def parse_mapping(value: object) -> dict[str, object]:
     """Return a mapping from JSON text, from ``key=value`` pairs (a comma list, or a list of them), or from a mapping."""
     if isinstance(value, Mapping):
         return {str(key): item for key, item in value.items()}
-    if isinstance(value, str) and value.strip().startswith("{"):
-        try:
-            return dict(json.loads(value))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1} of {value}") from None
     if not isinstance(value, (str, list, tuple)):
         raise ValueError(f"is {_shown(value)}, not key=value")
-    pairs = split_list(value) if isinstance(value, str) else [str(item) for item in value]
     found: dict[str, object] = {}
-    for pair in pairs:
+    for text in [value] if isinstance(value, str) else value:
+        for key, item in _pairs(str(text)):
+            if found.get(key, item) != item:
+                raise ValueError(f"names {_shown(key)} twice")
+            found[key] = item
+    return found
+
+
+def _pairs(text: str) -> Iterator[tuple[str, object]]:
+    """Yield the entries of JSON text or of a comma list of ``key=value``."""
+    if text.strip().startswith("{"):
+        try:
+            yield from json.loads(text).items()
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1} of {text}") from None
+        return
+    for pair in split_list(text):
         key, equals, item = pair.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"has {_shown(pair)}, which is not key=value")
-        if found.get(key.strip(), item) != item:
-            raise ValueError(f"names {_shown(key.strip())} twice")
-        found[key.strip()] = item
-    return found
+        yield key.strip(), item.strip()
 
 
 def _convert_to(value: object, member: Any, *, alone: bool) -> object:
@@ -217,6 +224,12 @@ def _precedence(member: Any) -> int:
         return 0
     order: dict[Any, int] = {bool: 1, int: 2, float: 3, dict: 4, list: 5, tuple: 5}
     return order.get(origin, 6 if origin is str else 7)
+
+
+def _is_enumeration(member: Any) -> bool:
+    """Whether a type is a list of words: an Enum, or a Literal of text."""
+    words = typing.get_args(member) if typing.get_origin(member) is Literal else ()
+    return _is_enum(member) or any(isinstance(word, str) for word in words)
 
 
 def _is_enum(member: Any) -> bool:
