@@ -24,31 +24,46 @@ def silence_kernel_advice() -> None:
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
+def quiet_libraries(*, bars: bool = False) -> Iterator[None]:
     """Inside the block transformers and huggingface_hub show no progress bar, no warning and no advice; then all is as before.
 
     What a user must know of it (missing weights, code from the hub, a cast) is checked and said by the caller.
+
+    Args:
+        bars: let their progress bars be, where they are enabled.
     """
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     hub_log = logging.getLogger("huggingface_hub")
     verbosity, hub_level = transformers_logging.get_verbosity(), hub_log.level
-    bars, hub_bars_off = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    switch_bars = not bars and transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    disable_progress_bars()
+    if switch_bars:
+        transformers_logging.disable_progress_bar()  # those of huggingface_hub too
     hub_log.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet_gguf_reader():
             warnings.simplefilter("ignore")
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         hub_log.setLevel(hub_level)
-        if bars:
+        if switch_bars:
             transformers_logging.enable_progress_bar()
-        if hub_bars_off:
-            disable_progress_bars()
-        else:
-            enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _quiet_gguf_reader() -> Iterator[None]:
+    # transformers' older reader of GGUF files draws its bar with tqdm directly, past the switch above; it is about to be retired
+    try:
+        from transformers import modeling_gguf_pytorch_utils as reader
+
+        original = reader.tqdm
+    except (ImportError, AttributeError):
+        yield
+        return
+    reader.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        reader.tqdm = original
