@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ModelError
+from tunesmith.models.gguf import MAGIC, read_gguf_head
 
-_GGUF_MAGIC = b"GGUF"
 _LFS_POINTER = b"version https://git-lfs"
 _INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _FOREIGN = {
@@ -70,19 +70,20 @@ def check_gguf(file: Path) -> None:
         start = stream.read(len(_LFS_POINTER))
     if start == _LFS_POINTER:
         raise _lfs_pointer(file)
-    if not start.startswith(_GGUF_MAGIC):
+    if not start.startswith(MAGIC):
         fix = "Give the folder that it is in" if file.suffix in (".safetensors", ".bin", ".json") else "Give a model folder or a GGUF file"
         raise ModelError(f"{file} is not a GGUF file", fix=fix)
-    from gguf import GGUFReader
-
     try:
-        reader = GGUFReader(file)
-    except Exception as error:  # the reader checks little: a damaged file shows as whatever breaks first, an index, a shape, a text
-        raise ModelError(f"{file} is a GGUF file that is damaged or cut off ({error})", fix="Download it again") from error
-    if reader.get_field("general.architecture") is None:
-        raise ModelError(f"{file} is a GGUF file that names no architecture", fix="Is it a language model?")
-    if not reader.tensors:
-        raise ModelError(f"{file} is a GGUF file without weights", fix="Is it only a vocabulary? Give the model itself")
+        head = read_gguf_head(file)
+    except ValueError as error:
+        raise ModelError(f"{file} is a GGUF file that can't be read: {error}", fix="Download it again") from error
+    size = file.stat().st_size
+    if size < head.size_bytes:
+        raise ModelError(f"{file} is cut off: it has {size} bytes, its head promises {head.size_bytes}", fix="Download it again")
+    if "general.architecture" not in head.fields or not head.num_tensors:
+        raise ModelError(
+            f"{file} is a GGUF file without a model in it", fix="Is it only a vocabulary, or an adapter? Give the model itself"
+        )
 
 
 def _listed_weights(folder: Path) -> list[Path]:
