@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tunesmith.cli.parse import Parsed, parse
-from tunesmith.config.command_line import COMMAND_LINE_OPTIONS, parse_log_level
+from tunesmith.config.command_line import COMMAND_LINE_OPTIONS, HELP_TRAINING, parse_log_level
 from tunesmith.config.declare import Kind, Option, Options, declared_options
 from tunesmith.config.resolve import FLAG, check
+from tunesmith.config.values import parse_boolean
 from tunesmith.errors import ConfigError, UsageError
 
-Given = dict[str, object]
+Given = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Command:
     """One command.
 
-    ``run`` gets what the command line gave (text, or True and False for flags without a value) and whether JSON is wanted,
-    and returns the exit status.
+    Attributes:
+        name, description, usage, examples: what its help shows.
+        options: the class that declares its options.
+        run: called with what the command line gave (checked, but still text) and whether JSON is wanted; returns the exit status.
+        positionals: which options the words without a flag are, by their number.
     """
 
     name: str
-    summary: str
     description: str
     usage: tuple[str, ...]
     options: type[Options]
     run: Callable[[Given, bool], int]
-    positional: str | None = None
+    positionals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
 
     @property
@@ -39,7 +43,8 @@ class Command:
 
     def all_options(self) -> dict[str, Option]:
         """Return the command's own options and those of every command."""
-        return declared_options(self.options) | COMMAND_LINE_OPTIONS
+        more = {HELP_TRAINING.name: HELP_TRAINING} if self.takes_training_arguments else {}
+        return declared_options(self.options) | COMMAND_LINE_OPTIONS | more
 
 
 def run_command(command: Command, words: Sequence[str]) -> int:
@@ -49,22 +54,28 @@ def run_command(command: Command, words: Sequence[str]) -> int:
         ConfigError: with everything that is wrong with the words.
     """
     parsed = parse(words, command.all_options(), others=_training_kinds if command.takes_training_arguments else None)
-    if _is_on(parsed.given.pop("help", False)):
-        from tunesmith.cli.help import command_help
-
-        print(command_help(command))
-        return 0
+    for name in ("help", HELP_TRAINING.name):
+        if _take_switch(parsed, name):
+            print(_help(command, name))
+            return 0
     _place_positionals(command, parsed)
-    shown = {name: parsed.given.pop(name, False) for name in ("json", "debug")}
-    if _is_on(shown["debug"]):
+    as_json = _take_switch(parsed, "json")
+    if _take_switch(parsed, "debug"):
         os.environ["TUNESMITH_DEBUG"] = "1"
+    level = _take_level(parsed)
+    _, problems = check(command.options, [(FLAG, parsed.given)])
+    if parsed.problems or problems:
+        raise ConfigError(dict.fromkeys([*parsed.problems, *problems]))
     from tunesmith.cli.logs import configure_logging
 
-    configure_logging(_level(parsed))
-    if parsed.problems:
-        _, problems = check(command.options, [(FLAG, parsed.given)])
-        raise ConfigError(dict.fromkeys([*parsed.problems, *problems]))
-    return command.run(parsed.given, _is_on(shown["json"]))
+    configure_logging(level)
+    return command.run(parsed.given, as_json)
+
+
+def _help(command: Command, which: str) -> str:
+    from tunesmith.cli.help import command_help, training_help
+
+    return command_help(command) if which == "help" else training_help(command)
 
 
 def _training_kinds() -> Mapping[str, Kind]:
@@ -74,23 +85,28 @@ def _training_kinds() -> Mapping[str, Kind]:
 
 
 def _place_positionals(command: Command, parsed: Parsed) -> None:
-    """Give the words without a flag to the option that takes them; more than one are a mistake."""
-    words, name = parsed.positionals, command.positional
-    if words and name is not None:
-        if name in parsed.given:
-            parsed.problems.append(f"'{words[0]}' and --{name} are the same option, given twice")
-        parsed.given.setdefault(name, words[0])
-        words = words[1:]
-    parsed.problems += [f"unexpected argument '{word}'" for word in words]
+    """Give the words without a flag to the options that take them; more than these are a mistake."""
+    words = parsed.positionals
+    most = max(command.positionals, default=0)
+    names = command.positionals.get(min(len(words), most), ())
+    for name, word in zip(names, words, strict=False):
+        if parsed.given.setdefault(name, word) != word:
+            parsed.problems.append(f"'{word}' and --{name} {parsed.given[name]} are the same option, given twice")
+    parsed.problems += [f"unexpected argument '{word}'" for word in words[len(names) :]]
 
 
-def _level(parsed: Parsed) -> int:
+def _take_switch(parsed: Parsed, name: str) -> bool:
+    """Take one of the command line's own booleans out of what was given."""
+    try:
+        return parse_boolean(parsed.given.pop(name, False))
+    except ValueError as error:
+        parsed.problems.append(f"--{name} {error}")
+        return False
+
+
+def _take_level(parsed: Parsed) -> int:
     try:
         return parse_log_level(str(parsed.given.pop("log_level", "1")))
     except UsageError as error:
         parsed.problems.append(str(error))
         return parse_log_level("1")
-
-
-def _is_on(value: object) -> bool:
-    return value is True or str(value).lower() in ("true", "yes", "on", "1")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # name -> (module:attribute of its Command, what it does); nothing is imported to list them.
 COMMANDS = {
     "finetune": ("tunesmith.cli.finetune:COMMAND", "fine-tune a model on a file of examples"),
+    "generate": ("tunesmith.cli.generate:COMMAND", "let a model answer a prompt, or a file of prompts"),
+    "merge": ("tunesmith.cli.merge:COMMAND", "put an adapter into its model: one plain model folder"),
 }
 
 

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from tunesmith.config.declare import Kind, Option
 from tunesmith.config.values import FALSE_WORDS, TRUE_WORDS, split_list
 
-LONG_FLAG = re.compile(r"--[A-Za-z][\w-]*(=.*)?", re.DOTALL)
-SHORT_FLAG = re.compile(r"-[A-Za-z](=.*)?", re.DOTALL)
-MISSPELT_FLAG = re.compile(r"-[A-Za-z][\w-]+(=.*)?", re.DOTALL)  # -output for --output
+FLAG = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)  # -output too: a misspelt flag rather than a value
 
 
 @dataclass
@@ -56,7 +54,7 @@ class _Parser:
             if word == "--":
                 self.parsed.positionals += self.words[self.at :]
                 break
-            if is_flag(word) or MISSPELT_FLAG.fullmatch(word):
+            if is_flag(word):
                 self._flag(word)
             else:
                 self.parsed.positionals.append(word)
@@ -131,4 +129,4 @@ class _Parser:
 
 def is_flag(word: str) -> bool:
     """Whether a word is a flag; a negative number, a lone dash and a sentence that starts with a dash are not."""
-    return bool(LONG_FLAG.fullmatch(word) or SHORT_FLAG.fullmatch(word))
+    return FLAG.fullmatch(word) is not None

@@ -19,6 +19,15 @@ COMMAND_LINE_OPTIONS = {
     )
 }
 
+HELP_TRAINING = Option(
+    "help_training",
+    bool,
+    "boolean",
+    False,
+    "List every field of transformers' TrainingArguments, each a flag of this command.",
+    "Output",
+)
+
 
 def parse_log_level(text: str) -> int:
     """Return the level of ``logging`` for ``0`` to ``4`` or a name.

@@ -6,33 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tunesmith.config.declare import Options, option
+from tunesmith.config.declare import option
+from tunesmith.config.model import ModelOptions
 
-MODEL, DATA, TASK, METHOD, RUN = "Model", "Data", "Task", "Method", "Run"
+DATA, TASK, METHOD, RUN = "Data", "Task", "Method", "Run"
 
 
-class FinetuneOptions(Options):
+class FinetuneOptions(ModelOptions):
     """What a fine-tuning run can be told. None means: the command chooses, and says what it chose."""
-
-    model_name_or_path: str | None = option(
-        None,
-        "Hub id, local folder, GGUF file, folder of an earlier run, or sample:smollm2-135m.",
-        group=MODEL,
-        short="m",
-        metavar="MODEL",
-        default_text="sample:smollm2-135m",
-    )
-    revision: str | None = option(None, "Branch, tag or commit of the model on the hub.", group=MODEL)
-    token: str | None = option(
-        None, "Hub token for private models and data; the environment variable HF_TOKEN does as well.", group=MODEL, secret=True
-    )
-    trust_remote_code: bool = option(
-        False, "Run Python code that the model's authors put into its repository. Only for authors you trust.", group=MODEL
-    )
-    torch_dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
-        "auto", "Number format of the frozen weights; auto: bfloat16 where the hardware multiplies it, float32 elsewhere.", group=MODEL
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "Where to compute; auto: a GPU when there is one.", group=MODEL)
 
     data_name: str | None = option(
         None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -56,74 +56,87 @@ def resolve(options: type[OptionsT], sources: Sequence[Source]) -> Resolved[Opti
 def check(options: type[OptionsT], sources: Sequence[Source]) -> tuple[Resolved[OptionsT] | None, list[str]]:
     """Return the resolved options and no problems, or None and every problem; see ``resolve``."""
     known = declared_options(options)
-    given, origin = _merge(sources)
-    values: dict[str, object] = {}
+    takes_training = "training" in options.model_fields
     problems: list[str] = []
+    given = _merge(sources, known, problems, takes_training=takes_training)
+    values: dict[str, object] = {}
     for name in [name for name in given if name in known]:
         try:
-            values[name] = convert(given.pop(name), known[name].annotation)
+            values[name] = convert(given[name].value, known[name].annotation)
         except ValueError as error:
-            problems.append(f"{label(name, origin[name])} {error}")
-    extra = _check_others(given, origin, known, problems, takes_training="training" in options.model_fields)
-    made = _build(options, values, extra, origin, problems)
+            problems.append(f"{given[name].label} {error}")
+    others = {name: one for name, one in given.items() if name not in known}
+    training = _check_others(others, known, problems, takes_training=takes_training)
+    made = _build(options, values, training, given, problems)
     if made is None or problems:
         return None, problems
-    sources_of = {name: origin.get(name, DEFAULT) for name in known} | {name: origin.get(name, DEFAULT) for name in extra}
-    return Resolved(made, sources_of), []
+    return Resolved(made, {name: given[name].source if name in given else DEFAULT for name in [*known, *training]}), []
 
 
-def label(name: str, source: str) -> str:
-    """Return an option's name as its source writes it: ``--lora_r``, or ``tunesmith.yaml: lora_r``."""
-    return f"--{name}" if source in (FLAG, DEFAULT) else f"{source}: {name}"
+@dataclass(frozen=True)
+class _Given:
+    """A value, its source, and what messages call it: ``--lora_r``, or ``tunesmith.yaml: lora_r``."""
+
+    value: object
+    source: str
+    label: str
 
 
-def _merge(sources: Sequence[Source]) -> tuple[dict[str, object], dict[str, str]]:
+def _merge(sources: Sequence[Source], known: Mapping[str, Option], problems: list[str], *, takes_training: bool) -> dict[str, _Given]:
     """Put the sources over each other; a nested ``training`` counts as if its entries were given flat."""
-    given: dict[str, object] = {}
-    origin: dict[str, str] = {}
+    merged: dict[str, _Given] = {}
     for source, mapping in sources:
         nested = mapping.get("training")
         flat = {**nested, **{k: v for k, v in mapping.items() if k != "training"}} if isinstance(nested, Mapping) else mapping
-        for name, value in flat.items():
-            if value is not None:
-                given[name], origin[name] = value, source
-    return given, origin
+        found: dict[str, _Given] = {}
+        for written, value in flat.items():
+            name = _name_of_today(written) if takes_training and written not in known else written
+            label = f"--{written}" if source == FLAG else f"{source}: {written}"
+            if value is None:
+                continue
+            if name in found:
+                problems.append(f"{label} and {found[name].label} are the same")
+            found[name] = _Given(value, source, label)
+        merged.update(found)
+    return merged
+
+
+def _name_of_today(name: str) -> str:
+    from tunesmith.config.training_arguments import name_of_today
+
+    return name_of_today(name)
 
 
 def _check_others(
-    given: Mapping[str, object], origin: dict[str, str], known: Mapping[str, Option], problems: list[str], *, takes_training: bool
+    given: Mapping[str, _Given], known: Mapping[str, Option], problems: list[str], *, takes_training: bool
 ) -> dict[str, object]:
     """Check the names that ``known`` lacks: training arguments where they are taken, mistakes elsewhere."""
     if not given:
         return {}
     if not takes_training:
-        problems += [unknown_option(label(name, origin[name]), name, known) for name in given]
+        for name, one in given.items():
+            close = nearest(name, known)
+            problems.append(f"{one.label} is not known" + (f". {close}" if close else ""))
         return {}
     from tunesmith.config.training_arguments import convert_training_arguments
 
-    values, renamed, found = convert_training_arguments(given, own=known, label=lambda name: label(name, origin[name]))
-    origin.update({new: origin[old] for new, old in renamed.items()})
+    raw = {name: one.value for name, one in given.items()}
+    values, found = convert_training_arguments(raw, own=known, label=lambda name: given[name].label)
     problems += found
     return values
 
 
-def unknown_option(shown: str, name: str, known: Iterable[str]) -> str:
-    """Return the sentence about an option that nobody knows, with the nearest one that is known."""
-    close = nearest(name, known)
-    return f"{shown} is not known" + (f". {close}" if close else "")
-
-
 def _build(
-    options: type[OptionsT], values: Mapping[str, object], extra: Mapping[str, object], origin: Mapping[str, str], problems: list[str]
+    options: type[OptionsT], values: Mapping[str, object], training: Mapping[str, object], given: Mapping[str, _Given], problems: list[str]
 ) -> OptionsT | None:
     """Make the options; what pydantic finds wrong (limits) is added to the problems."""
-    data: dict[str, Any] = {**values, "training": dict(extra)} if "training" in options.model_fields else dict(values)
+    data: dict[str, Any] = {**values, "training": dict(training)} if "training" in options.model_fields else dict(values)
     try:
         return options(**data)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             name = str(problem["loc"][0])
-            problems.append(f"{label(name, origin.get(name, DEFAULT))} is {problem['input']}: {_lower(problem['msg'])}")
+            problems.append(f"{given[name].label if name in given else name} is {problem['input']}: {_lower(problem['msg'])}")
         return None
 
 

@@ -104,33 +104,40 @@ def check_training_arguments(given: Mapping[str, object], *, own: Iterable[str] 
     Raises:
         ConfigError: with every unknown name (and the nearest known one), wrong value, and argument that tunesmith decides itself.
     """
-    values, _, problems = convert_training_arguments(given, own=own, label=lambda name: f"--{name}")
+    renamed: dict[str, object] = {}
+    problems = []
+    for written, value in given.items():
+        if name_of_today(written) in renamed:
+            problems.append(f"--{written} is given twice, under another name too")
+        renamed[name_of_today(written)] = value
+    values, found = convert_training_arguments(renamed, own=own, label=lambda name: f"--{name}")
+    problems += found
     if problems:
         raise ConfigError(problems)
     return values
 
 
+def name_of_today(name: str) -> str:
+    """Return the name that the installed transformers has for an argument of another release or tool; other names as they are."""
+    return RENAMED[name] if name in RENAMED and name not in training_arguments() else name
+
+
 def convert_training_arguments(
     given: Mapping[str, object], *, own: Iterable[str], label: Callable[[str], str]
-) -> tuple[dict[str, object], dict[str, str], list[str]]:
-    """Return the values by today's names, which given name each came from, and the problems; see ``check_training_arguments``."""
+) -> tuple[dict[str, object], list[str]]:
+    """Return the values, and the problems as ``check_training_arguments`` raises them; ``label`` gives what messages call an argument."""
     known = training_arguments()
     values: dict[str, object] = {}
-    given_as: dict[str, str] = {}
     problems: list[str] = []
-    for written, value in given.items():
-        name = written if written in known else RENAMED.get(written, written)
-        if name in given_as and written != name:
-            problems.append(f"{label(written)} and {label(given_as[name])} are the same")
-        elif name not in known:
-            problems.append(f"{label(written)} {_unknown(written, known, own)}")
-        else:
-            given_as[name] = written
-            try:
-                values[name] = _within_limits(name, convert(value, known[name].annotation))
-            except ValueError as error:
-                problems.append(f"{label(written)} {error}")
-    return values, given_as, problems
+    for name, value in given.items():
+        if name not in known:
+            problems.append(f"{label(name)} {_unknown(name, known, own)}")
+            continue
+        try:
+            values[name] = _within_limits(name, convert(value, known[name].annotation))
+        except ValueError as error:
+            problems.append(f"{label(name)} {error}")
+    return values, problems
 
 
 def _unknown(name: str, known: Iterable[str], own: Iterable[str]) -> str:
