@@ -1,0 +1,34 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything they make stays in this folder.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export TUNESMITH_CACHE ?= $(CURDIR)/.cache
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/tunesmith finetune --data_name sample:tones --task_name tone --show_answers 5 --output_path demo --overwrite
+	$(BIN)/tunesmith generate --model_name_or_path demo "the parcel got here a day early and nothing was broken, you lot are brilliant"
+	@echo
+	@echo "The result is in ./demo (README.md there says how to use it). Talk to it: $(BIN)/tunesmith chat --model_name_or_path demo"
+
+test: $(VENV)/.test
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,412 @@
+"""The main job, from options to a run's folder: read, render, hold out, tokenize, load, train, save, and say how it went."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.artifact import Manifest, check_output_folder, hash_folder
+from tunesmith.config.finetune import FinetuneOptions
+from tunesmith.config.resolve import Resolved
+from tunesmith.errors import ResumeError, TrainingError, TunesmithError
+from tunesmith.hardware import detect
+from tunesmith.methods import build_method
+from tunesmith.methods.protocol import Method
+from tunesmith.models.load import choose_dtype, load_tokenizer
+from tunesmith.models.sources import ModelSource, resolve_model
+from tunesmith.train import checkpoints, results, words
+from tunesmith.train.estimate import MemoryEstimate, advice, estimate_memory
+from tunesmith.train.fast import accelerate_model, restore_model
+from tunesmith.train.fast.allocator import tune_allocator
+from tunesmith.train.inputs import Inputs, read_inputs
+from tunesmith.train.resume import check_same_run, run_record
+from tunesmith.train.session import Outcome, Rows, finished_outcome, train
+from tunesmith.train.settings import Plan, make_plan
+from tunesmith.train.trainer import NonFiniteLoss, StepSettings
+
+log = logging.getLogger(__name__)
+
+# More tokens in one forward pass make nothing faster on a CPU (its matrix products are saturated below 1,000 rows) and only raise the peak.
+MOST_TOKENS = 4096
+# Validation rows that --eval_generate answers at each evaluation.
+GENERATED_ROWS = 100
+
+# (model, tokenizer, template, prompts) -> answers
+Answer = Callable[[nn.Module, Any, Any, Sequence[Any]], list[str]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A validation prompt with its reference and the answers before and after training."""
+
+    prompt: str
+    reference: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What ``finetune`` returns.
+
+    Attributes:
+        output_path: the run's folder; ``adapter_path`` and ``model_path`` are in it (no adapter after ``full``).
+        metrics: validation figures before (``base_…``) and after training, the last training loss.
+        steps, kept_step: steps taken, and the one whose weights are kept.
+        words: how it went, in sentences.
+        examples: answers before and after.
+        training_s: seconds of training steps; ``peak_memory_gib``: most memory held.
+    """
+
+    output_path: Path
+    adapter_path: Path | None
+    model_path: Path
+    metrics: Mapping[str, float]
+    steps: int
+    kept_step: int
+    words: tuple[str, ...]
+    examples: tuple[Example, ...]
+    training_s: float
+    peak_memory_gib: float
+
+
+def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) -> FinetuneResult:
+    """Fine-tune as the options say.
+
+    Args:
+        resolved: checked options with the source of each value.
+        answer: generates answers; needed for ``show_answers`` and ``eval_generate``.
+
+    Raises:
+        UserError: for whatever the user can mend; before training starts nothing has been written then.
+    """
+    options = resolved.options
+    folder = output_folder(options)
+    check_output_folder(folder, overwrite=options.overwrite, resume=options.resume)
+    source = resolve_model(options.model_name_or_path, revision=options.revision, token=options.token)
+    tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
+    method = method_of(resolved)
+    inputs = read_inputs(
+        options,
+        source,
+        tokenizer,
+        model_max_len=max_positions(source),
+        seed=int(options.training.get("seed") or 42),
+        report=folder / "cut_rows.jsonl",
+    )
+    tune_allocator()
+    return Run(resolved, folder, source, tokenizer, inputs, method, answer).run()
+
+
+def output_folder(options: FinetuneOptions) -> Path:
+    """Return where the run goes; without ``--output_path`` a folder named after data and method, numbered when it exists."""
+    if options.output_path:
+        return Path(options.output_path).expanduser()
+    data = options.data_name or (options.data_files or ("data",))[0]
+    name = f"{Path(data.replace(':', '-')).stem}-{options.method}"
+    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 10_000))]
+    existing = [path for path in candidates if path.exists()]
+    if options.resume and existing:
+        return existing[-1]
+    return next(path for path in candidates if path not in existing)
+
+
+def max_positions(source: ModelSource, *, trust_remote_code: bool = False) -> int | None:
+    """Return the most tokens the model was made for, or None where its configuration doesn't say."""
+    from transformers import AutoConfig
+
+    if source.kind == "gguf":
+        return None
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
+    config = config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+
+def method_of(resolved: Resolved[FinetuneOptions]) -> Method:
+    """Build the method from its options; those without effect on it are refused when somebody gave them."""
+    options = resolved.options
+    return build_method(
+        options.method,
+        explicit=resolved.explicit,
+        lora_r=options.lora_r,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        target_modules=options.target_modules,
+        modules_to_save=options.modules_to_save,
+        use_rslora=options.use_rslora,
+        init_lora_weights=options.init_lora_weights,
+        layers_to_transform=options.layers_to_transform,
+        quant_type=options.quant_type,
+        adapter_reduction_factor=options.adapter_reduction_factor,
+        adapter_placement=options.adapter_placement,
+    )
+
+
+class OutOfMemory(TunesmithError):
+    """Memory ran out while training with batches of ``batch_size``."""
+
+    def __init__(self, message: str, *, batch_size: int) -> None:
+        super().__init__(message)
+        self.batch_size = batch_size
+
+
+class Run:
+    """A run between its steps: what was read, how it is trained, and the folder it goes to."""
+
+    def __init__(
+        self,
+        resolved: Resolved[FinetuneOptions],
+        folder: Path,
+        source: ModelSource,
+        tokenizer: Any,
+        inputs: Inputs,
+        method: Method,
+        answer: Answer | None,
+    ) -> None:
+        self.resolved, self.options, self.folder = resolved, resolved.options, folder
+        self.source, self.tokenizer, self.inputs, self.method, self.answer = source, tokenizer, inputs, method, answer
+        self.checkpoints = folder / "checkpoints"
+        self.training = dict(self.options.training)
+
+    def run(self) -> FinetuneResult:
+        """Train, with one retry from the last checkpoint when a loss is not a number, and halved batches when memory runs out."""
+        made_folder = not self.folder.exists()
+        resume_from = self.open_folder()
+        retried = False
+        try:
+            while True:
+                try:
+                    return self.train_once(resume_from)
+                except NonFiniteLoss as error:
+                    if retried:
+                        raise TrainingError(
+                            f"{error}; a second try from the last good state ended the same way",
+                            fix="Look at these rows, or lower --learning_rate.",
+                        ) from error
+                    retried = True
+                    resume_from = checkpoints.last_checkpoint(self.checkpoints)
+                    place = f"step {checkpoints.step_of(resume_from)}" if resume_from else "the start"
+                    log.warning("%s; trying once more from %s", error, place)
+                except OutOfMemory as error:
+                    if not self.options.auto_batch or error.batch_size < 2:
+                        raise TrainingError(error.message, fix="Or let --auto_batch find a batch that fits.") from error
+                    self.halve_batch(error.batch_size)
+                    resume_from = None
+                gc.collect()
+        except (TunesmithError, KeyboardInterrupt):
+            if made_folder and checkpoints.last_checkpoint(self.checkpoints) is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def open_folder(self) -> Path | None:
+        """Make the run's folder, or find the checkpoint to go on from.
+
+        Raises:
+            ResumeError: when there is nothing to resume, or the configuration or data is another one.
+        """
+        record = run_record(self.resolved, self.inputs.data_hash)
+        if self.options.resume:
+            before = checkpoints.read_run_file(self.checkpoints)
+            if before is None:
+                raise ResumeError(f"{self.folder} has no run to resume", fix="Start it without --resume.")
+            if (self.folder / "manifest.json").is_file():
+                raise ResumeError(f"the run in {self.folder} is finished", fix="Use its result, or start afresh with --overwrite.")
+            check_same_run(before, record)
+            last = checkpoints.last_checkpoint(self.checkpoints)
+            log.info("Resuming at step %s.", checkpoints.step_of(last) if last else "0: no checkpoint had been written")
+            return last
+        results.clear(self.folder)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoints.write_run_file(self.checkpoints, record)
+        return None
+
+    def train_once(self, resume_from: Path | None) -> FinetuneResult:
+        """Load the model, train it, save what came out."""
+        options = self.options
+        model = self.method.load_base(
+            self.source, dtype=self.base_dtype(), device=options.device, trust_remote_code=options.trust_remote_code
+        )
+        config, num_parameters = model.config, sum(parameter.numel() for parameter in model.parameters())
+        trained = self.method.apply(model)
+        device = next(trained.parameters()).device
+        plan = make_plan(
+            self.training,
+            checkpoints=self.checkpoints,
+            num_rows=len(self.inputs.train.dataset),
+            num_validation=len(self.inputs.validation.dataset) if self.inputs.validation else 0,
+            learning_rate=self.method.learning_rate(num_parameters),
+            patience=options.early_stopping_patience,
+            use_cpu=device.type == "cpu",
+        )
+        tricks = accelerate_model(trained)
+        settings, estimate = self.step_settings(trained, config, plan, device)
+        for line in words.plan(self.resolved, self.source, self.inputs, self.method, plan, estimate, trained, self.folder):
+            log.info("%s", line)
+        log.debug("Tricks applied: %s", ", ".join(tricks) or "none")
+        before = self.answers(trained)
+        outcome = self.finished(trained, plan) if resume_from else None
+        if outcome is None:
+            try:
+                outcome = train(
+                    trained,
+                    Rows(self.inputs.train.dataset, self.inputs.validation.dataset if self.inputs.validation else None),
+                    plan,
+                    settings,
+                    run_folder=self.folder,
+                    logging_dir=Path(options.logging_dir).expanduser() if options.logging_dir else self.folder / "logs",
+                    resume_from=resume_from,
+                    command=self.resume_command(),
+                    generation_metrics=self.generation_metrics(trained),
+                )
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if is_out_of_memory(error):
+                    raise self.out_of_memory(estimate, plan) from error
+                raise
+        examples = [Example(*row) for row in zip(self.prompts(), self.references(), before, self.answers(trained), strict=True)]
+        restore_model(trained)
+        return self.save(trained, num_parameters, plan, outcome, examples)
+
+    def base_dtype(self) -> str:
+        """The frozen weights' type; ``--bf16`` and ``--fp16`` of the training arguments mean the same as ``--torch_dtype``."""
+        if self.options.torch_dtype != "auto":
+            return self.options.torch_dtype
+        return "bfloat16" if self.training.get("bf16") else "float16" if self.training.get("fp16") else "auto"
+
+    def step_settings(self, model: nn.Module, config: Any, plan: Plan, device: torch.device) -> tuple[StepSettings, MemoryEstimate]:
+        """How a step is computed, and the memory it is expected to take."""
+        checkpointing = bool(plan.arguments.get("gradient_checkpointing") or plan.arguments.get("activation_checkpointing"))
+        compute = choose_dtype(self.base_dtype(), detect())[0]
+        wide = any(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in model.parameters())
+        autocast = compute if compute != torch.float32 and (wide or not self.method.saves_adapter) else None
+        longest = max(self.inputs.train.dataset["length"])
+        tokens = min(plan.arguments["per_device_train_batch_size"] * longest, self.options.max_tokens_per_batch or MOST_TOKENS)
+        estimate = estimate_memory(
+            model, config, tokens=max(tokens, longest), checkpointing=checkpointing, activation_bytes=2 if compute != torch.float32 else 4
+        )
+        return StepSettings(
+            max_tokens=self.options.max_tokens_per_batch or MOST_TOKENS,
+            pad_token_id=self.tokenizer.pad_token_id,
+            group_by_length=self.options.group_by_length,
+            autocast=autocast,
+            keep_checkpoints=plan.arguments.get("save_total_limit") or 2,
+            best_metric=plan.best_metric,
+            greater_is_better=plan.greater_is_better,
+        ), estimate
+
+    def finished(self, model: nn.Module, plan: Plan) -> Outcome | None:
+        """The outcome of a training that was over when the run was killed; its weights are loaded into ``model``."""
+        reason = checkpoints.finished_reason(self.checkpoints)
+        last = checkpoints.last_checkpoint(self.checkpoints)
+        if reason is None or last is None:
+            return None
+        return finished_outcome(model, self.checkpoints, last, plan, reason)
+
+    # Answers
+
+    def prompts(self) -> list[str]:
+        """The validation prompts that are answered before and after training."""
+        return [self.inputs.template.prompt(row, self.tokenizer) for row in self.inputs.sample_rows(self.num_answers)]
+
+    def references(self) -> list[str]:
+        """Their references."""
+        return [self.inputs.reference(row, self.tokenizer) for row in self.inputs.sample_rows(self.num_answers)]
+
+    @property
+    def num_answers(self) -> int:
+        """How many answers are shown; none where nobody can generate them or there is no validation row."""
+        wanted = 3 if self.options.show_answers is None else self.options.show_answers
+        return wanted if self.answer is not None and self.inputs.validation is not None else 0
+
+    def answers(self, model: nn.Module) -> list[str]:
+        """What ``model`` answers to :meth:`prompts` now."""
+        rows = self.inputs.sample_rows(self.num_answers)
+        return self.answer(model, self.tokenizer, self.inputs.template, rows) if rows and self.answer else []
+
+    def generation_metrics(self, model: nn.Module) -> Callable[[], dict[str, float]] | None:
+        """Exact answers among the first validation rows, for ``--eval_generate``."""
+        rows = self.inputs.sample_rows(GENERATED_ROWS)
+        if not self.options.eval_generate or not rows or self.answer is None:
+            return None
+        references = [self.inputs.reference(row, self.tokenizer) for row in rows]
+        answer = self.answer
+
+        def score() -> dict[str, float]:
+            given = answer(model, self.tokenizer, self.inputs.template, rows)
+            return {"exact_match": sum(a.strip() == r.strip() for a, r in zip(given, references, strict=True)) / len(rows)}
+
+        return score
+
+    # Trouble
+
+    def out_of_memory(self, estimate: MemoryEstimate, plan: Plan) -> OutOfMemory:
+        """What to tell the user, or, with ``--auto_batch``, the order to try again with half the batch."""
+        batch = int(plan.arguments["per_device_train_batch_size"])
+        hint = advice(
+            estimate, batch_size=batch, checkpointing=bool(plan.arguments.get("gradient_checkpointing")), method=self.options.method
+        )
+        return OutOfMemory(f"memory ran out at {estimate}; {hint}", batch_size=batch)
+
+    def halve_batch(self, batch_size: int) -> None:
+        """Halve the batch and double accumulation: the same step, in smaller pieces."""
+        self.training["per_device_train_batch_size"] = batch_size // 2
+        self.training["gradient_accumulation_steps"] = 2 * int(self.training.get("gradient_accumulation_steps", 1))
+        log.warning("memory ran out with batches of %d; going on with %d and twice the accumulation", batch_size, batch_size // 2)
+
+    def resume_command(self) -> str:
+        """What to type to go on."""
+        return f"tunesmith finetune --resume --output_path {shlex.quote(str(self.folder))}"
+
+    # Results
+
+    def save(self, model: nn.Module, num_parameters: int, plan: Plan, outcome: Outcome, examples: list[Example]) -> FinetuneResult:
+        """Write the results and say how it went."""
+        metrics = results.metrics_of(outcome.history, outcome.kept_step)
+        told = words.outcome(metrics, outcome, plan)
+        record = self.resolved.record()
+        for name, value in plan.chosen.items():
+            record[name] = {"value": value, "source": "chosen"}
+        manifest = Manifest(
+            kind="finetune",
+            task=self.inputs.task,
+            method=self.method.name,
+            base=self.source.name,
+            parent_hash=hash_folder(self.source.folder),
+            data_hash=self.inputs.data_hash,
+            template=self.inputs.template.to_dict(),
+            stop_tokens=list(self.inputs.template.stop_tokens),
+            versions=results.versions(),
+            seed=int(plan.arguments["seed"]),
+            grid=self.method.grid(),
+            options=record,
+            metrics=dict(metrics),
+        )
+        results.save_results(
+            model, self.method, source=self.source, tokenizer=self.tokenizer, template=self.inputs.template, folder=self.folder, manifest=manifest
+        )
+        adapter = self.folder / "adapter"
+        return FinetuneResult(
+            output_path=self.folder,
+            adapter_path=adapter if self.method.saves_adapter else None,
+            model_path=self.folder / "model",
+            metrics=metrics,
+            steps=outcome.steps,
+            kept_step=outcome.kept_step,
+            words=tuple(told),
+            examples=tuple(examples),
+            training_s=outcome.training_s,
+            peak_memory_gib=outcome.peak_gib,
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, the machine's or the GPU's, ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
