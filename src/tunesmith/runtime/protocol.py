@@ -1,0 +1,90 @@
+"""What every runtime offers, whatever computes: PyTorch, ONNX Runtime, llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tunesmith.data.templates import PromptValue, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one prompt.
+
+    Attributes:
+        text: the answer without the token or text that ended it, and without the blank that a template has before the answer.
+        stopped: whether it ended by itself; False when it was cut by ``max_new_tokens`` or by the end of the model's context.
+        num_tokens: tokens generated, the stop token included.
+    """
+
+    text: str
+    stopped: bool
+    num_tokens: int
+
+
+class Runtime(Protocol):
+    """A loaded model with the template and the stop tokens that belong to it.
+
+    A prompt is a text (it fills the template's only placeholder, or is the user's turn), the columns of a row by name, or a list of
+    messages.
+    """
+
+    @property
+    def kind(self) -> str:
+        """What computes: ``torch``, ``onnx``, ``gguf``."""
+
+    @property
+    def template(self) -> Template:
+        """How a prompt becomes text, and what ends an answer."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that belongs to the model."""
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that prompt and answer may have together; None when the model names no limit."""
+
+    def generate(
+        self,
+        prompts: Sequence[PromptValue],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Answer]:
+        """Answer every prompt, in their order.
+
+        Args:
+            prompts: texts, rows or conversations, mixed as you like.
+            max_new_tokens: where an answer that doesn't end by itself is cut.
+            temperature: 0 takes the likeliest token; above, tokens are drawn from the distribution sharpened (< 1) or flattened (> 1).
+            top_p: draw from the likeliest tokens that together have this probability.
+            seed: the same seed and prompt give the same draws, whatever else is in the batch; None draws anew each time.
+            batch_size: prompts at once; by default as many as a budget of tokens allows.
+
+        Raises:
+            UsageError: for settings outside their range.
+            DataError: for a prompt that the template refuses, that is empty or that doesn't fit the model's context.
+        """
+
+    def stream(
+        self,
+        prompt: PromptValue,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Yield the answer to one prompt piece by piece, each as soon as it is certain; joined they are the text of :meth:`generate`.
+
+        Closing the iterator ends the generation. Arguments and errors are those of :meth:`generate`; errors come at the first piece.
+        """

@@ -1,0 +1,196 @@
+"""Generating with PyTorch: many prompts in batches, or one as a stream.
+
+The loop is ours and not ``model.generate`` of transformers: rows that have ended leave the batch, draws belong to the prompt and not to
+its place in a batch, common beginnings are computed once, and a stream needs no thread. Greedy answers are those of ``model.generate``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.templates import PromptValue, Template
+from tunesmith.data.tokenize import encode_texts
+from tunesmith.errors import DataError, UsageError
+from tunesmith.runtime.batches import plan_batches
+from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
+from tunesmith.runtime.protocol import Answer
+from tunesmith.runtime.sampling import Sampling
+from tunesmith.runtime.stopping import StopRule, TextStream
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+#: A common beginning is computed apart when that saves at least so many tokens: it is one more pass through the weights.
+_WORTH_SHARING = 64
+#: Ended rows leave when they are this part of a batch: taking them out copies the keys and values of the others.
+_WORTH_LEAVING = 1 / 8
+
+
+@dataclass
+class _Row:
+    """An answer in the making."""
+
+    index: int
+    most: int
+    draw: random.Random
+    tokens: list[int] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.stopped or len(self.tokens) >= self.most
+
+
+class TorchRuntime:
+    """A `Runtime` around a PyTorch model.
+
+    Args:
+        model: a causal language model of transformers: bare, wrapped by peft, or with other adapters in it. It is not changed: a model
+            in training is in training again after each call.
+        tokenizer: what belongs to the model.
+        template: how prompts become text, and what ends an answer.
+    """
+
+    kind = "torch"
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+        self.model, self.tokenizer, self.template = model, tokenizer, template
+        wrapped: Any = model
+        self._bare: PreTrainedModel = wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
+        self._rule = StopRule.of(template, tokenizer)
+        self._last: Prefix | None = None
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that prompt and answer may have together; None when the model names no limit."""
+        config = self._bare.config.get_text_config(decoder=True)
+        length = getattr(config, "max_position_embeddings", None)
+        return int(length) if length else None
+
+    def generate(
+        self,
+        prompts: Sequence[PromptValue],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Answer]:
+        """Answer every prompt, in their order; see `Runtime.generate`."""
+        sampling = Sampling(temperature, top_p, seed)
+        encoded = self._encode(prompts)
+        rows = self._rows(encoded, sampling, max_new_tokens)
+        batches = plan_batches([len(prompt) for prompt in encoded], max_new_tokens=max_new_tokens, batch_size=batch_size)
+        answers: dict[int, Answer] = {}
+        with self._in_evaluation():
+            prefix = self._shared_beginning(encoded)
+            for batch in batches:
+                decoder = BatchDecoder(self._bare)
+                for _ in self._steps(decoder, [rows[index] for index in batch], encoded, sampling, prefix):
+                    pass
+                answers.update((index, self._answer(rows[index])) for index in batch)
+        return [answers[index] for index in range(len(rows))]
+
+    def stream(
+        self,
+        prompt: PromptValue,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Yield the answer to one prompt piece by piece; see `Runtime.stream`.
+
+        Keys and values of the last streamed prompt and answer are kept: in a conversation only what is new is computed.
+        """
+        sampling = Sampling(temperature, top_p, seed)
+        encoded = self._encode([prompt])
+        row = self._rows(encoded, sampling, max_new_tokens)[0]
+        text = TextStream(self._rule, self.tokenizer)
+        decoder = BatchDecoder(self._bare)
+        remembered, self._last = self._last, None
+        with self._in_evaluation():
+            for _ in self._steps(decoder, [row], encoded, sampling, remembered):
+                if piece := text.push(row.tokens[-1]):
+                    yield piece
+            if piece := text.finish():
+                yield piece
+            if decoder.can_share_prefixes():
+                self._last = decoder.as_prefix()
+
+    def _encode(self, prompts: Sequence[PromptValue]) -> list[list[int]]:
+        """Return the ids of the prompts, each checked."""
+        encoded = encode_texts([self.template.prompt(prompt, self.tokenizer) for prompt in prompts], self.tokenizer)
+        context = self.context_length
+        for number, ids in enumerate(encoded, 1):
+            name = "the prompt" if len(encoded) == 1 else f"prompt {number}"
+            if not ids:
+                raise DataError(f"{name} is empty")
+            if context is not None and len(ids) >= context:
+                raise DataError(f"{name} has {len(ids)} tokens, but the model's context is {context} tokens", fix="Shorten it")
+        return encoded
+
+    def _rows(self, encoded: Sequence[list[int]], sampling: Sampling, max_new_tokens: int) -> list[_Row]:
+        """Return empty answers with the room that each has."""
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {max_new_tokens}, but an answer has at least one token")
+        context = self.context_length
+        room = [max_new_tokens if context is None else min(max_new_tokens, context - len(ids)) for ids in encoded]
+        num_short = sum(most < max_new_tokens for most in room)
+        if num_short:
+            words = "%d of %d answers have less room than %d tokens: the model's context is %d tokens."
+            log.info(words, num_short, len(room), max_new_tokens, context)
+        return [_Row(index, most, draw) for index, (most, draw) in enumerate(zip(room, sampling.draws(encoded), strict=True))]
+
+    def _shared_beginning(self, encoded: Sequence[list[int]]) -> Prefix | None:
+        if len(encoded) < 2:
+            return None
+        length = common_prefix_length([prompt[:-1] for prompt in encoded])
+        decoder = BatchDecoder(self._bare)
+        if length * (len(encoded) - 1) < _WORTH_SHARING or not decoder.can_share_prefixes():
+            return None
+        return decoder.prefix(encoded[0][:length])
+
+    def _steps(
+        self, decoder: BatchDecoder, rows: list[_Row], encoded: Sequence[list[int]], sampling: Sampling, prefix: Prefix | None
+    ) -> Iterator[None]:
+        """Append tokens to ``rows`` until all have ended; yields after each."""
+        logits = decoder.prefill([encoded[row.index] for row in rows], prefix)
+        while True:
+            tokens = sampling.choose(logits, [row.draw for row in rows])
+            for row, token in zip(rows, tokens, strict=True):
+                if not row.ended:
+                    row.tokens.append(token)
+                    row.stopped = self._rule.met_by(row.tokens, self.tokenizer)
+            yield
+            going = [place for place, row in enumerate(rows) if not row.ended]
+            if not going:
+                return
+            if len(rows) - len(going) >= _WORTH_LEAVING * len(rows):
+                decoder.keep(going)
+                rows, tokens = [rows[place] for place in going], [tokens[place] for place in going]
+            logits = decoder.advance(tokens)
+
+    def _answer(self, row: _Row) -> Answer:
+        return Answer(self._rule.text_of(row.tokens, self.tokenizer), row.stopped, len(row.tokens))
+
+    @contextmanager
+    def _in_evaluation(self) -> Iterator[None]:
+        """No dropout inside the block; afterwards every module is in the mode it was in."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
