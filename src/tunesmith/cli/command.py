@@ -26,6 +26,7 @@ class Command:
         options: the class that declares its options.
         run: called with what the command line gave (checked, but still text) and whether JSON is wanted; returns the exit status.
         positionals: which options the words without a flag are, by their number.
+        has_json: whether its result can be printed as JSON.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Command:
     run: Callable[[Given, bool], int]
     positionals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    has_json: bool = True
 
     @property
     def takes_training_arguments(self) -> bool:
@@ -43,8 +45,12 @@ class Command:
 
     def all_options(self) -> dict[str, Option]:
         """Return the command's own options and those of every command."""
-        more = {HELP_TRAINING.name: HELP_TRAINING} if self.takes_training_arguments else {}
-        return declared_options(self.options) | COMMAND_LINE_OPTIONS | more
+        common = dict(COMMAND_LINE_OPTIONS)
+        if not self.has_json:
+            del common["json"]
+        if self.takes_training_arguments:
+            common[HELP_TRAINING.name] = HELP_TRAINING
+        return declared_options(self.options) | common
 
 
 def run_command(command: Command, words: Sequence[str]) -> int:
@@ -59,7 +65,7 @@ def run_command(command: Command, words: Sequence[str]) -> int:
             print(_help(command, name))
             return 0
     _place_positionals(command, parsed)
-    as_json = _take_switch(parsed, "json")
+    as_json = command.has_json and _take_switch(parsed, "json")
     if _take_switch(parsed, "debug"):
         os.environ["TUNESMITH_DEBUG"] = "1"
     level = _take_level(parsed)

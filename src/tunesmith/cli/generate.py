@@ -117,15 +117,13 @@ def load_runtime(options: SamplingOptions) -> Runtime:
     """Load the model, and its adapter, that the options name."""
     from tunesmith import api
 
-    return api.load(
-        options.model_name_or_path,
-        adapter_path=options.adapter_path,
-        revision=options.revision,
-        token=options.token,
-        dtype=options.torch_dtype,
-        device=options.device,
-        trust_remote_code=options.trust_remote_code,
-    )
+    return api.load(options.model_name_or_path, **load_options(options))
+
+
+def load_options(options: SamplingOptions) -> dict[str, Any]:
+    """Return the options of loading as the Python interface takes them."""
+    names = ("adapter_path", "revision", "token", "device", "trust_remote_code")
+    return {"dtype": options.torch_dtype, **{name: getattr(options, name) for name in names}}
 
 
 def sampling(options: SamplingOptions) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "finetune": ("tunesmith.cli.finetune:COMMAND", "fine-tune a model on a file of examples"),
     "generate": ("tunesmith.cli.generate:COMMAND", "let a model answer a prompt, or a file of prompts"),
+    "chat": ("tunesmith.cli.chat:COMMAND", "talk with a model"),
     "merge": ("tunesmith.cli.merge:COMMAND", "put an adapter into its model: one plain model folder"),
 }
 
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words behind ``tunesmith``; those of this process by default.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _write_any_text()
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -46,6 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(*_os_error(error), error)
     except Exception as error:
         return _report(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1, error)
+
+
+def _write_any_text() -> None:
+    """Make stdin and stdout cope with any text: UTF-8 in pipes and files, a replacement where a terminal lacks a character."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def find_command(name: str) -> Command:

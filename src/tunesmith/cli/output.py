@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -53,6 +52,8 @@ def open_output(path: str | None, *, overwrite: bool) -> Iterator[TextIO]:
         raise OutputError(f"--output_path {path} is a folder", fix="Name a file.")
     if final.exists() and not overwrite:
         raise OutputError(f"{path} is there already", fix="Choose another --output_path, or replace it with --overwrite.")
+    import tempfile
+
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
     try:

@@ -47,6 +47,8 @@ class GenerateOptions(SamplingOptions):
 class ChatOptions(SamplingOptions):
     """What ``tunesmith chat`` can be told."""
 
+    system_prompt: str | None = option(None, "How the model should behave.", group="Conversation", metavar="TEXT")
+
 
 class MergeOptions(SourceOptions):
     """What ``tunesmith merge`` can be told."""

@@ -57,6 +57,10 @@ class FakeApi:
         self._call("load", path=path, **given)
         return self.runtime
 
+    def chat(self, path: str | None, **given: Any) -> Any:
+        self._call("chat", path=path, **given)
+        return self.result
+
     def merge(self, path: str, output_path: str, **given: Any) -> str:
         self._call("merge", path=path, output_path=output_path, **given)
         return output_path

@@ -102,3 +102,11 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -m tunesmith finetune --help_training 2>{tmp_path}/err | head -c 10 >/dev/null'
     subprocess.run(["/bin/sh", "-c", command], check=True)
     assert (tmp_path / "err").read_text() == ""
+
+
+def test_any_text_can_be_printed_whatever_the_locale() -> None:
+    code = r"from tunesmith.cli import main as m; m._dispatch = lambda words: print('\u2192', words[0], '\udcff') or 0; m.main()"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code, "x"], capture_output=True, env=environment, check=False)
+    assert done.stderr == b""
+    assert done.stdout.decode("utf-8").startswith("→ x ?")
