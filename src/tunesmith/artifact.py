@@ -142,25 +142,26 @@ def hash_folder(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def new_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(final: Path, *, overwrite: bool = False, part_of_run: bool = False) -> Iterator[Path]:
     """Give an empty hidden folder beside ``final`` to write into; it gets its final name when the block ends well, else it is removed.
 
     Args:
         final: the folder that is to appear.
         overwrite: replace what has the name; it stays until the new folder is whole.
+        part_of_run: ``final`` lies inside a run's folder, where every name is ours: replace it whatever it holds.
 
     Raises:
         OutputError: when something has the final name already (unless ``overwrite``), when nothing can be written there,
             or when the disk fills up inside the block.
     """
     final = Path(os.path.realpath(final))
-    check_output_folder(final, overwrite=overwrite)
+    check_output_folder(final, overwrite=overwrite, resume=part_of_run)
     temporary = _make_hidden_sibling(final)
     try:
         with naming_full_disk(final):
             yield temporary
             _give_usual_permissions(temporary)
-            check_output_folder(final, overwrite=overwrite)  # again: another process may have been faster
+            check_output_folder(final, overwrite=overwrite, resume=part_of_run)  # again: another process may have been faster
             _swap_in(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

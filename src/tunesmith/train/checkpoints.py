@@ -91,7 +91,7 @@ def publish(folder: Path, step: int, *, keep: int | None) -> Path:
 
 def save_best(model: nn.Module, folder: Path, *, step: int, value: float) -> None:
     """Keep the trainable weights of the best evaluation so far."""
-    with new_folder(folder / BEST, overwrite=True) as best:
+    with new_folder(folder / BEST, part_of_run=True) as best:
         save_trainable(model, best)
         (best / "best.json").write_text(json.dumps({"step": step, "value": value}))
 

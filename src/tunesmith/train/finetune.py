@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunesmith.artifact import Manifest, check_output_folder, hash_folder
+from tunesmith.artifact import Manifest, check_output_folder, hash_folder, installed_versions
 from tunesmith.config.finetune import FinetuneOptions
 from tunesmith.config.resolve import Resolved
 from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
 from tunesmith.methods import build_method
 from tunesmith.methods.protocol import Method
-from tunesmith.models.load import choose_dtype, load_tokenizer
+from tunesmith.models.load import load_tokenizer
+from tunesmith.models.precision import choose_dtype
 from tunesmith.models.sources import ModelSource, resolve_model
 from tunesmith.train import checkpoints, results, words
 from tunesmith.train.estimate import MemoryEstimate, advice, estimate_memory
@@ -284,7 +285,7 @@ class Run:
     def step_settings(self, model: nn.Module, config: Any, plan: Plan, device: torch.device) -> tuple[StepSettings, MemoryEstimate]:
         """How a step is computed, and the memory it is expected to take."""
         checkpointing = bool(plan.arguments.get("gradient_checkpointing") or plan.arguments.get("activation_checkpointing"))
-        compute = choose_dtype(self.base_dtype(), detect())[0]
+        compute = choose_dtype(self.base_dtype(), detect(gpus=device.type != "cpu"), device=device.type)[0]
         wide = any(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in model.parameters())
         autocast = compute if compute != torch.float32 and (wide or not self.method.saves_adapter) else None
         longest = max(self.inputs.train.dataset["length"])
@@ -382,8 +383,8 @@ class Run:
             parent_hash=hash_folder(self.source.folder),
             data_hash=self.inputs.data_hash,
             template=self.inputs.template.to_dict(),
-            stop_tokens=list(self.inputs.template.stop_tokens),
-            versions=results.versions(),
+            stop_tokens=self.inputs.template.stop_tokens,
+            versions=installed_versions(),
             seed=int(plan.arguments["seed"]),
             grid=self.method.grid(),
             options=record,

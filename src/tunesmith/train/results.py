@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from collections.abc import Mapping
@@ -35,14 +34,14 @@ def save_results(
         manifest: what it is.
     """
     if method.saves_adapter:
-        with new_folder(folder / "adapter", overwrite=True) as adapter:
+        with new_folder(folder / "adapter", part_of_run=True) as adapter:
             method.save(model, adapter)
             tokenizer.save_pretrained(adapter)
             write_template(adapter, template)
-        with new_folder(folder / "model", overwrite=True) as base:
+        with new_folder(folder / "model", part_of_run=True) as base:
             place_base(model, method, source, tokenizer, base)
     else:
-        with new_folder(folder / "model", overwrite=True) as whole:
+        with new_folder(folder / "model", part_of_run=True) as whole:
             method.save(model, whole)
             tokenizer.save_pretrained(whole)
             write_template(whole, template)
@@ -67,12 +66,6 @@ def place_base(model: nn.Module, method: Method, source: ModelSource, tokenizer:
 def write_template(folder: Path, template: Template) -> None:
     """Keep the template and stop tokens beside the weights that were trained with them."""
     (folder / TEMPLATE_FILE).write_text(json.dumps(template.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what computed the result."""
-    names = ("tunesmith", "torch", "transformers", "peft", "datasets", "accelerate", "safetensors")
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 def metrics_of(history: list[dict[str, float]], kept_step: int) -> Mapping[str, float]:

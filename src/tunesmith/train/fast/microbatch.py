@@ -20,8 +20,7 @@ Example = Mapping[str, Sequence[int]]
 def micro_batches(examples: Sequence[Example], *, max_tokens: int, overhead_tokens: int = PASS_OVERHEAD_TOKENS) -> list[list[int]]:
     """Split an effective batch into micro-batches of like length.
 
-    Sorted by length, the rows are cut where the sum over micro-batches of ``longest * rows + overhead_tokens`` is least (dynamic
-    programming over the cuts), so that nearly nothing is padding and no micro-batch is too small to be worth a pass of its own.
+    Rows of like length come together, so that nearly nothing is padding, and no micro-batch is too small to be worth a pass of its own.
 
     Args:
         examples: rows with ``input_ids``; one effective batch.
@@ -32,20 +31,35 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int, overhead_toke
     """
     order = sorted(range(len(examples)), key=lambda i: (-len(examples[i]["input_ids"]), i))
     lengths = [len(examples[i]["input_ids"]) for i in order]
-    cost: list[float] = [0.0] + [float("inf")] * len(order)  # cost[k]: cheapest way to cover the k longest rows
-    cut = [0] * (len(order) + 1)
+    return [order[start:end] for start, end in cut_by_length(lengths, overhead_tokens=overhead_tokens, max_tokens=max_tokens)]
+
+
+def cut_by_length(lengths: Sequence[int], *, overhead_tokens: int, max_tokens: int | None = None) -> list[tuple[int, int]]:
+    """Cut rows sorted by falling length where the sum over pieces of ``longest * rows + overhead_tokens`` is least.
+
+    Dynamic programming over the cuts: ``cost[end] = min over start of cost[start] + lengths[start] * (end - start) + overhead_tokens``.
+
+    Args:
+        lengths: tokens of each row, the longest first.
+        overhead_tokens: price of another piece.
+        max_tokens: padded tokens that a piece of more than one row may have.
+
+    Returns: ``(start, end)`` of every piece, in order.
+    """
+    cost: list[float] = [0.0] + [float("inf")] * len(lengths)  # cost[k]: cheapest way to cover the k longest rows
+    cut = [0] * (len(lengths) + 1)
     for start, longest in enumerate(lengths):
-        most_rows = max(1, max_tokens // max(1, longest))
-        for end in range(start + 1, min(len(order), start + most_rows) + 1):
+        most_rows = len(lengths) if max_tokens is None else max(1, max_tokens // max(1, longest))
+        for end in range(start + 1, min(len(lengths), start + most_rows) + 1):
             price = cost[start] + longest * (end - start) + overhead_tokens
             if price < cost[end]:
                 cost[end], cut[end] = price, start
-    groups: list[list[int]] = []
-    end = len(order)
+    pieces: list[tuple[int, int]] = []
+    end = len(lengths)
     while end:
-        groups.append(order[cut[end] : end])
+        pieces.append((cut[end], end))
         end = cut[end]
-    return groups[::-1]
+    return pieces[::-1]
 
 
 def pad(examples: Sequence[Example], pad_token_id: int, *, always_mask: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
