@@ -150,11 +150,25 @@ class Format:
         if self.name == "text":
             return Record(text=as_text(row.get(self.column("text") or "")))
         messages = [*_system(self, row), {"role": "user", "content": self.user_turn(row)}]
-        answer = answer_texts(row.get(self.answer_column or ""))
+        answer = self.answers(row)
         if answer:
             messages.append({"role": "assistant", "content": answer[0]})
         label = answer[0] if answer and self.task == "text-classification" else None
         return Record(messages=tuple(messages), label=label)
+
+    def answers(self, row: Mapping[str, object]) -> list[str]:
+        """Return the answers in a row; a row without the answer's column may have it under another name of the format (refs, ref)."""
+        column = self.answer_column or ""
+        if column not in row and self.name:
+            column = next((name for name in self.layout.roles.get("answer", ()) if name in row), column)
+        return answer_texts(row.get(column))
+
+    def plain_text(self) -> str:
+        """Return the format's text template for models without a chat template, with the data's own column names."""
+        text = self.layout.plain or ""
+        for role, column in self.columns:
+            text = text.replace("{" + role + "}", "{" + column + "}")
+        return text
 
     def user_turn(self, row: Mapping[str, object]) -> str:
         """Return what the user says in a row without a list of messages."""

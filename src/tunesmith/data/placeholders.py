@@ -86,7 +86,7 @@ def check_placeholders(text: str, columns: Sequence[str]) -> None:
         fix = f"{hint} " if hint else ""
         raise DataError(
             f"the template uses {listed}, which the data doesn't have; it has: {found}",
-            fix=f"{fix}Fix the template, or map the column: --map_columns {missing[0]}=COLUMN. {BRACE_FIX}",
+            fix=f"{fix}Fix the template, or map a column: --map_columns COLUMN={missing[0]}. {BRACE_FIX}",
         )
 
 

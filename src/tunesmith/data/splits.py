@@ -47,7 +47,7 @@ def hold_out(
     chosen = _choose_groups(groups, strata, count, np.random.default_rng(seed))
     if not chosen.any():
         return train, None
-    return train.select(np.flatnonzero(~chosen)), train.select(np.flatnonzero(chosen))
+    return tuple(train.select(np.flatnonzero(side), keep_in_memory=True) for side in (~chosen, chosen))
 
 
 def column_hashes(dataset: Dataset, columns: Sequence[str]) -> npt.NDArray[np.uint64]:
