@@ -218,14 +218,13 @@ def _report(dataset: Dataset, cut: Cut, rows: npt.NDArray[np.int32], empty: npt.
     """Say what is cut and dropped, and list the rows in a file."""
     from tunesmith.artifact import write_file_atomically
 
-    listed = f"; listed in {dropped_file}" if dropped_file else ""
     if len(empty):
         file, first = place_of(dataset, int(empty[0]))
         place = f"{file}, row {first}" if file else f"row {first}"
         counts = f"{len(empty):,} of {len(dataset):,}"
-        log.warning("%s rows have no answer and are dropped (the first: %s)%s.", counts, place, listed)
+        log.warning("%s rows have no answer and are dropped (the first: %s).", counts, place)
     if len(cut.shortened) or len(cut.dropped):
-        log.warning("%s%s.", cut.in_words(), listed)
+        log.warning("%s.", cut.in_words())
     fates = [*cut.fates(rows), *((int(row), 0, "dropped: no answer") for row in empty)]
     if dropped_file is None or not fates:
         return

@@ -6,6 +6,7 @@ import gc
 import logging
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import nn
 from tunesmith.artifact import Manifest, check_output_folder, hash_folder, installed_versions
 from tunesmith.config.finetune import FinetuneOptions
 from tunesmith.config.resolve import Resolved
+from tunesmith.data.preview import show_examples
 from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
 from tunesmith.methods import build_method
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # More tokens in one forward pass make nothing faster on a CPU (its matrix products are saturated below 1,000 rows) and only raise the peak.
 MOST_TOKENS = 4096
+# Lists the rows that don't fit into --max_seq_len.
+CUT_ROWS = "cut_rows.jsonl"
 # Validation rows that --eval_generate answers at each evaluation.
 GENERATED_ROWS = 100
 
@@ -96,16 +100,20 @@ def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) ->
     source = resolve_model(options.model_name_or_path, revision=options.revision, token=options.token)
     tokenizer = load_tokenizer(source, trust_remote_code=options.trust_remote_code)
     method = method_of(resolved)
-    inputs = read_inputs(
-        options,
-        source,
-        tokenizer,
-        model_max_len=max_positions(source),
-        seed=int(options.training.get("seed") or 42),
-        report=folder / "cut_rows.jsonl",
-    )
-    tune_allocator()
-    return Run(resolved, folder, source, tokenizer, inputs, method, answer).run()
+    with tempfile.TemporaryDirectory() as temporary:  # the run's folder doesn't exist before everything has been checked
+        cut_rows = Path(temporary) / CUT_ROWS
+        inputs = read_inputs(
+            options,
+            source,
+            tokenizer,
+            model_max_len=max_positions(source, trust_remote_code=options.trust_remote_code),
+            seed=int(options.training.get("seed") or 42),
+            report=cut_rows,
+        )
+        tune_allocator()
+        if options.show_examples:
+            log.info("%s", show_examples(inputs.train, tokenizer, options.show_examples))
+        return Run(resolved, folder, source, tokenizer, inputs, method, answer, cut_rows).run()
 
 
 def output_folder(options: FinetuneOptions) -> Path:
@@ -172,9 +180,11 @@ class Run:
         inputs: Inputs,
         method: Method,
         answer: Answer | None,
+        cut_rows: Path,
     ) -> None:
         self.resolved, self.options, self.folder = resolved, resolved.options, folder
         self.source, self.tokenizer, self.inputs, self.method, self.answer = source, tokenizer, inputs, method, answer
+        self.cut_rows = cut_rows
         self.checkpoints = folder / "checkpoints"
         self.training = dict(self.options.training)
 
@@ -228,6 +238,9 @@ class Run:
         results.clear(self.folder)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoints.write_run_file(self.checkpoints, record)
+        if self.cut_rows.is_file():
+            shutil.copy(self.cut_rows, self.folder / CUT_ROWS)
+            log.info("Rows that are cut or dropped are listed in %s.", self.folder / CUT_ROWS)
         return None
 
     def train_once(self, resume_from: Path | None) -> FinetuneResult:
@@ -319,7 +332,7 @@ class Run:
 
     def references(self) -> list[str]:
         """Their references."""
-        return [self.inputs.reference(row, self.tokenizer) for row in self.inputs.sample_rows(self.num_answers)]
+        return [self.inputs.reference(row) for row in self.inputs.sample_rows(self.num_answers)]
 
     @property
     def num_answers(self) -> int:
@@ -337,7 +350,7 @@ class Run:
         rows = self.inputs.sample_rows(GENERATED_ROWS)
         if not self.options.eval_generate or not rows or self.answer is None:
             return None
-        references = [self.inputs.reference(row, self.tokenizer) for row in rows]
+        references = [self.inputs.reference(row) for row in rows]
         answer = self.answer
 
         def score() -> dict[str, float]:

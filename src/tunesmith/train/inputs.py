@@ -59,12 +59,9 @@ class Inputs:
         step = max(1, len(rows) // count)
         return [dict(rows[index]) for index in range(0, len(rows), step)][:count]
 
-    def reference(self, row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
-        """Return the answer that a row holds, without the tokens that end it."""
-        last = [segment.text for segment in self.template.segments(row, tokenizer) if segment.supervised][-1]
-        for stop in self.template.stop_tokens:
-            last = last.partition(stop)[0]
-        return last.strip()
+    def reference(self, row: dict[str, Any]) -> str:
+        """Return the first answer that a row holds."""
+        return next(iter(self.template.answers(row)), "").strip()
 
 
 def read_inputs(
