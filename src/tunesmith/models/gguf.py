@@ -66,7 +66,7 @@ class _Cursor:
         ends = [self._tensor_end() for _ in range(num_tensors)]
         alignment = int(fields.get("general.alignment", _DEFAULT_ALIGNMENT))
         start = math.ceil(self._at / alignment) * alignment
-        return GgufHead(fields, num_tensors, start + max(ends, default=0))
+        return GgufHead(fields, num_tensors, start + max(ends) if ends else self._at)
 
     def _unpack(self, layout: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + layout, self._data, self._at)

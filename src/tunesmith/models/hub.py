@@ -81,13 +81,15 @@ def _in_words(name: str, revision: str | None, error: Exception) -> Exception:
         return _not_cached(name, f"{name}, revision {revision}" if revision else name)
     if isinstance(error, OSError) and error.errno is not None:
         return error  # the disk, not the hub
-    return ModelError(f"the hub gave no access to {name}: {str(error).strip().splitlines()[0]}", fix="Try again later")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    fix = "Check the token that --token or `hf auth login` gave" if status in (401, 403) else "Try again later"
+    return ModelError(f"the hub gave no access to {name}: {str(error).strip().splitlines()[0]}", fix=fix)
 
 
 def _not_cached(name: str, what: str) -> ModelError:
     from huggingface_hub import constants
 
-    where = f"there is no folder {name} here, and {what} is not in the hub's cache ({constants.HF_HUB_CACHE})"
+    where = f"there is no folder {name} here, and the hub's cache ({constants.HF_HUB_CACHE}) lacks {what}"
     if _is_offline():
         return ModelError(f"{where}; HF_HUB_OFFLINE forbids to look further", fix="Give a folder, or set HF_HUB_OFFLINE=0 to go online")
     return ModelError(f"{where}; the hub can't be reached", fix="Give a folder, or go online once: then it works from the cache")

@@ -89,7 +89,9 @@ def load_model(
         fetch_weights(source.name, source.path, token=source.token)
     if source.kind != "gguf":
         _check_pickle(source)
-    options: dict[str, Any] = {"dtype": chosen, "trust_remote_code": trust_remote_code, "output_loading_info": True, **_gguf_file(source)}
+    options: dict[str, Any] = {"dtype": chosen, "trust_remote_code": trust_remote_code, **_gguf_file(source)}
+    # transformers would only log which weights are missing or don't fit, and raise without naming them: _check_complete does it
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     if source.kind == "gguf" and hasattr(transformers, "GgufConfig"):
         # without it, newer transformers leave the weights in 4-bit blocks where they find a kernel: those can't be trained or merged
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
