@@ -6,17 +6,19 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import nn
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.master_weights import keep_master_weights
+from tunesmith.methods.added_tokens import add_missing_rows
+from tunesmith.methods.master_weights import float32_model, keep_master_weights
+from tunesmith.methods.protocol import trainable_parameters
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
 PEFT_CONFIG, BOTTLENECK_CONFIG = "adapter_config.json", "bottleneck_config.json"
+PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> nn.Module:
@@ -50,7 +52,8 @@ def merge_adapter(model: nn.Module) -> PreTrainedModel:
     An adapter on one of two tied embeddings makes them differ: they are untied, and the configuration says so.
 
     Raises:
-        ModelError: for a bottleneck adapter, and for peft adapters that have no weights to merge into (prompt tuning and the like).
+        ModelError: for a bottleneck adapter, for peft adapters that have no weights to merge into (prompt tuning and the like), and for
+            weights that are not finite numbers.
     """
     from peft import PeftModel
 
@@ -61,48 +64,74 @@ def merge_adapter(model: nn.Module) -> PreTrainedModel:
             "a bottleneck adapter can't be merged: it has a nonlinearity, and no weights of the base compute the same",
             fix="Use base and adapter together, or train with --method lora.",
         )
+    float32_model(model)
     if not isinstance(model, PeftModel):
-        return cast("PreTrainedModel", model.float())
+        return cast("PreTrainedModel", model)
     if not hasattr(model.base_model, "merge_and_unload"):
         raise ModelError(f"an adapter of type {model.peft_type} can't be merged into weights", fix="Use base and adapter together.")
-    model.float()
     _untie_targeted_embeddings(model)
-    merged = cast("PreTrainedModel", model.merge_and_unload(safe_merge=True))
-    merged.config.dtype = torch.float32
+    try:
+        merged = cast("PreTrainedModel", model.merge_and_unload(safe_merge=True))
+    except ValueError as error:
+        raise ModelError(f"the adapter can't be merged: {_in_one_line(error)}") from error
     return merged.requires_grad_(False)
 
 
 def remove_adapter(model: nn.Module) -> PreTrainedModel:
-    """Return the base without its adapter, as it was before: same modules, same weights, same logits bit by bit."""
+    """Return the base without its adapter, as it was before that was put on: same modules, same weights, same logits bit by bit.
+
+    (Training that starts with PiSSA or OLoRA takes its share out of the base in memory; that base does not come back.)
+    """
     from peft import PeftModel
+    from peft.utils.other import ModulesToSaveWrapper
 
     from tunesmith.methods.bottleneck import remove_bottleneck
 
-    if isinstance(model, PeftModel):
-        return cast("PreTrainedModel", model.unload())
-    return remove_bottleneck(cast("PreTrainedModel", model))
+    if not isinstance(model, PeftModel):
+        return remove_bottleneck(cast("PreTrainedModel", model))
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.set_adapter([])  # peft leaves the trained copy in its place otherwise
+    return cast("PreTrainedModel", model.unload() if hasattr(model.base_model, "unload") else model.get_base_model())
 
 
 def _load_peft(model: PreTrainedModel, folder: Path, *, trainable: bool) -> nn.Module:
-    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+    from peft import PeftConfig
 
+    if not any((folder / name).is_file() for name in PEFT_WEIGHTS):
+        raise ModelError(f"{folder} has {PEFT_CONFIG}, but no weights: {PEFT_WEIGHTS[0]} is missing", fix="Copy the whole folder.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            peft_model = cast("PeftModel", PeftModel.from_pretrained(model, str(folder), is_trainable=True))
-            keep_master_weights(peft_model)
-            # Once more, now that whole modules are float32: the first time they were rounded to the base's dtype.
-            result = set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
+            warnings.simplefilter("ignore")  # of peft, about things that are checked below or mended here
+            config = PeftConfig.from_pretrained(str(folder))
+            add_missing_rows(model, config, folder)
+            peft_model, lacking = _peft_model(model, config, folder)
     except Exception as error:  # peft and safetensors raise a dozen kinds, from KeyError to RuntimeError
         fix = "Use it with the model it was trained on."
-        raise ModelError(f"the adapter in {folder} can't be put on this model: {_first_line(error)}", fix=fix) from error
-    if result.unexpected_keys:
-        raise ModelError(f"the adapter in {folder} has weights for modules that this model lacks: {result.unexpected_keys[0]}")
-    return cast("nn.Module", peft_model if trainable else peft_model.requires_grad_(False).eval())
+        raise ModelError(f"the adapter in {folder} can't be put on this model: {_in_one_line(error)}", fix=fix) from error
+    if lacking:
+        raise ModelError(f"the adapter in {folder} and this model differ in {lacking[0]}", fix="Use it with the model it was trained on.")
+    return peft_model if trainable else peft_model.requires_grad_(False).eval()
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _peft_model(model: PreTrainedModel, config: PeftConfig, folder: Path) -> tuple[nn.Module, list[str]]:
+    """Return the model with the adapter, and the names of weights that only one of the two has (peft passes over them)."""
+    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+
+    peft_model = PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=not config.is_prompt_learning)
+    if config.is_prompt_learning:  # the weights are those of a prompt, which nothing has to fit to
+        return peft_model, []
+    keep_master_weights(peft_model)
+    # Once more, now that whole modules are float32: the first time they were rounded to the base's dtype.
+    result = set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
+    missing = trainable_parameters(peft_model).keys() & set(result.missing_keys)
+    return peft_model, sorted(missing) + sorted(result.unexpected_keys)
+
+
+def _in_one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2]) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}…"
 
 
 def _untie_targeted_embeddings(model: PeftModel) -> None:

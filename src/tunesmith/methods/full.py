@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from tunesmith.methods.master_weights import float32_model
 from tunesmith.methods.protocol import scale_learning_rate, trainable_parameters
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Full:
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Make every parameter of ``model`` trainable, in float32."""
-        return cast("nn.Module", model.float().requires_grad_(True))
+        return float32_model(model).requires_grad_(True)
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """Return all parameters by name, tied ones once."""
@@ -60,7 +61,7 @@ class Full:
 
     def merge(self, model: nn.Module) -> PreTrainedModel:
         """Return ``model``: there is nothing to merge."""
-        return cast("PreTrainedModel", model.float())
+        return cast("PreTrainedModel", float32_model(model))
 
     def grid(self) -> dict[str, Any] | None:
         """Return ``None``: the base is in floating point."""

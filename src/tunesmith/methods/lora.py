@@ -136,7 +136,7 @@ class Lora:
             layers_to_transform=check_layers(model, self.layers_to_transform),
             ensure_weight_tying=tied,
             fan_in_fan_out=_has_conv1d(model),
-            trainable_token_indices=list(self.trainable_tokens) or None,
+            trainable_token_indices=self._token_rows(model),
         )
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -158,6 +158,14 @@ class Lora:
     def grid(self) -> dict[str, Any] | None:
         """Return ``None``: the base is in floating point."""
         return None
+
+    def _token_rows(self, model: PreTrainedModel) -> dict[str, list[int]] | None:
+        """Rows trained in each embedding; the output embedding needs its own unless it shares the input embedding's."""
+        if not self.trainable_tokens:
+            return None
+        names = {id(module): name for name, module in model.named_modules()}
+        embeddings = [model.get_input_embeddings(), *([] if _tied_embedding_names(model) else [model.get_output_embeddings()])]
+        return {names[id(module)]: list(self.trainable_tokens) for module in embeddings}
 
     def _refuse_olora_on_conv1d(self, model: nn.Module) -> None:
         if self.init_lora_weights == "olora" and _has_conv1d(model):

@@ -32,6 +32,15 @@ def keep_master_weights(model: nn.Module) -> None:
             module.register_forward_hook(_output_to_base)
 
 
+def float32_model(model: nn.Module) -> nn.Module:
+    """Return ``model`` with all its floating-point weights in float32, in place.
+
+    The method of :class:`torch.nn.Module` is called, because transformers' own refuses a model read from a GGUF file: it takes it for a
+    quantized one, though its weights are plain tensors by then.
+    """
+    return nn.Module.float(model)
+
+
 def _inputs_to_copy(wrapper: ModulesToSaveWrapper, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Hidden states go in as float32; token ids, and everything when the adapter is switched off, as they are."""
     if wrapper.disable_adapters or not wrapper.active_adapters:

@@ -28,14 +28,14 @@ def attach(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
     from tunesmith.methods.lora import moves_base_weights
 
-    named = list(config.modules_to_save or [])
+    named, training = list(config.modules_to_save or []), model.training
     moves = moves_base_weights(config.init_lora_weights)
     with warnings.catch_warnings(), _float32_base(model) if moves else nullcontext():
         # peft sets fan_in_fan_out itself where a model mixes Conv1D and Linear, and warns that it does.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
         # An adapter on one of two tied embeddings is merged correctly here: merge_adapter unties them first.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
-        peft_model = get_peft_model(model, config)
+        peft_model = get_peft_model(model, config).train(training)
     # peft takes the tied output embedding off the list, and without its name it would not tie GPT-2's when the adapter is loaded again.
     config.modules_to_save = named or None
     keep_master_weights(peft_model)

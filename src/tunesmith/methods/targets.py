@@ -89,5 +89,5 @@ def _check_known(option: str, names: Sequence[str], known: Sequence[str]) -> Non
     unknown = [name for name in names if not any(_ends_with(full, name) for full in known)]
     if unknown:
         there = sorted({full.rpartition(".")[2] for full in known})
-        fix = " ".join(filter(None, (nearest(name, there) for name in unknown)))
+        fix = " ".join(dict.fromkeys(hint for name in unknown if (hint := nearest(name, there))))
         raise ModelError(f"--{option}: no module is named {', '.join(unknown)}; the model has: {', '.join(there)}", fix=fix or None)
