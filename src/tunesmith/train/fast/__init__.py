@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from torch import nn
+from tunesmith.train.fast.acceleration import TRICKS, accelerate_model, restore_model
+from tunesmith.train.fast.allocator import tune_allocator
+from tunesmith.train.fast.attention import attention_kernel
+from tunesmith.train.fast.cross_entropy import linear_cross_entropy
+from tunesmith.train.fast.loss import SupervisedLoss, supervised_loss
+from tunesmith.train.fast.microbatch import micro_batches, pad
 
-
-def accelerate_model(model: nn.Module, *, disable: frozenset[str] = frozenset()) -> list[str]:
-    """Apply every trick that fits ``model``, except those named in ``disable``.
-
-    Returns: the names of the tricks applied. `restore_model` takes them back; weights and their names are never touched.
-    """
-    return []
-
-
-def restore_model(model: nn.Module) -> None:
-    """Take back what `accelerate_model` did; harmless when it did nothing."""
+__all__ = [
+    "TRICKS",
+    "SupervisedLoss",
+    "accelerate_model",
+    "attention_kernel",
+    "linear_cross_entropy",
+    "micro_batches",
+    "pad",
+    "restore_model",
+    "supervised_loss",
+    "tune_allocator",
+]
