@@ -72,15 +72,18 @@ def answer_file(options: GenerateOptions) -> None:
 
     assert options.data_files is not None
     with open_output(options.output_path, overwrite=options.overwrite) as file:
-        rows = api.read_rows(options.data_files, max_samples=options.max_samples)
-        runtime = load_runtime(options)
-        done = 0
-        for chunk in chunks(rows, ROWS_AT_ONCE):
-            prompts = [prompt_of(row, options.text_field) for row in chunk]
-            file.writelines(answer_lines(runtime, prompts, chunk, options))
+        batches = chunks(api.read_rows(options.data_files, max_samples=options.max_samples), ROWS_AT_ONCE)
+        rows = next(batches, [])
+        prompts = [prompt_of(row, options.text_field) for row in rows]
+        runtime = load_runtime(options)  # not before a wrong file or column would have been found
+        num_answered = 0
+        while rows:
+            file.writelines(answer_lines(runtime, prompts, rows, options))
             file.flush()
-            done += len(chunk)
-            log.info("%d answers", done)
+            num_answered += len(rows)
+            log.info("%d answers", num_answered)
+            rows = next(batches, [])
+            prompts = [prompt_of(row, options.text_field) for row in rows]
 
 
 def prompt_of(row: Mapping[str, Any], text_field: str | None) -> Any:

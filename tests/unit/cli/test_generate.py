@@ -88,6 +88,7 @@ def test_a_missing_column_is_refused_and_leaves_no_file(fake_api: Any, tmp_path:
     fake_api.rows = [{"question": "a"}]
     assert main(["generate", "--data_files", "a.jsonl", "--text_field", "text", "-o", str(tmp_path / "x")]) == 2
     assert "a row has no column 'text'; it has: question" in capsys.readouterr().err
+    assert "load" not in fake_api.calls, "a model is loaded only for what can be answered"
     assert list(tmp_path.iterdir()) == []
 
 
