@@ -14,9 +14,11 @@ from safetensors import SafetensorError
 from tunesmith.errors import ModelError, UserError
 from tunesmith.hardware import detect
 from tunesmith.models.checks import check_weights, read_config
+from tunesmith.models.gguf import reading_once
 from tunesmith.models.precision import choose_device, choose_dtype
 from tunesmith.models.quiet import quiet_libraries
 from tunesmith.models.sources import ModelSource
+from tunesmith.models.structure import is_causal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +43,7 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> P
     from transformers import AutoTokenizer
 
     _check_remote_code(source, "AutoTokenizer", trust_remote_code)
-    with _in_words(source, "tokenizer"), quiet_libraries():
+    with _in_words(source, "tokenizer"), quiet_libraries(), _reading(source):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **_gguf_file(source))
     for leaked in ("is_local", "local_files_only"):  # arguments of this call, which transformers would write into saved tokenizers
         tokenizer.init_kwargs.pop(leaked, None)
@@ -95,9 +97,12 @@ def load_model(
     if source.kind == "gguf" and hasattr(transformers, "GgufConfig"):
         # without it, newer transformers leave the weights in 4-bit blocks where they find a kernel: those can't be trained or merged
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with _in_words(source, "model"), quiet_libraries():
+    with _in_words(source, "model"), quiet_libraries(), _reading(source):
         model, info = getattr(transformers, _AUTO_CLASSES[task]).from_pretrained(source.folder, **options)
     _check_complete(source, model, info, task)
+    if task == "text-generation" and not is_causal(model):
+        message = f"{source.name} is an encoder ({model.config.model_type}): its tokens see those after them, so it can't write text"
+        raise ModelError(message, fix="Give a decoder, such as a Llama, Qwen, Phi, Gemma, SmolLM or GPT-2 model")
     if source.kind == "gguf":
         _forget_quantization(model)
     placed: PreTrainedModel = model.to(where).eval()
@@ -111,6 +116,10 @@ def _choose(dtype: str, device: str) -> tuple[str, torch.dtype]:
         if note:
             log.warning(note)
     return where, chosen
+
+
+def _reading(source: ModelSource) -> contextlib.AbstractContextManager[None]:
+    return reading_once() if source.kind == "gguf" else contextlib.nullcontext()
 
 
 def _gguf_file(source: ModelSource) -> dict[str, str]:
@@ -128,10 +137,14 @@ def _check_remote_code(source: ModelSource, auto_class: str, trusted: bool) -> N
     if not own_code or (not trusted and config.get("model_type") in CONFIG_MAPPING_NAMES):
         return
     if not trusted:
-        message = f"the model {source.name} brings Python code of its own, which would run on this machine with all your rights"
-        raise ModelError(message, fix="Read the code, and if you trust its author, add --trust_remote_code")
+        raise _untrusted(source)
     if auto_class != "AutoTokenizer":
         log.warning("Running the Python code that comes with %s, since --trust_remote_code was given.", source.name)
+
+
+def _untrusted(source: ModelSource) -> ModelError:
+    message = f"the model {source.name} brings Python code of its own, which would run on this machine with all your rights"
+    return ModelError(message, fix="Read the code, and if you trust its author, add --trust_remote_code")
 
 
 def _check_pickle(source: ModelSource) -> None:
@@ -177,6 +190,8 @@ def _in_words(source: ModelSource, what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         if "can't allocate memory" in str(error):
             raise
+        if "trust_remote_code=True" in str(error):  # a tokenizer's own code: transformers alone knows whether it needs it
+            raise _untrusted(source) from error
         raise ModelError(f"the {what} of {source.name} can't be loaded: {_first_line(error)}") from error
 
 

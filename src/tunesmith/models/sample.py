@@ -44,6 +44,7 @@ def _packed_model() -> Path:
 
 
 def _unpack(gguf: Path, folder: Path) -> None:
+    from tunesmith.models.gguf import reading_once
     from tunesmith.models.load import load_model, load_tokenizer
     from tunesmith.models.save import save_plain_model
     from tunesmith.models.sources import ModelSource
@@ -51,7 +52,7 @@ def _unpack(gguf: Path, folder: Path) -> None:
     source = ModelSource(name=gguf.name, kind="gguf", path=gguf)
     log.info("Unpacking the sample model into %s (once).", folder)
     try:
-        with new_folder(folder) as temporary:
+        with new_folder(folder) as temporary, reading_once():
             save_plain_model(load_model(source, dtype="float32", device="cpu"), load_tokenizer(source), temporary)
     except OutputError:
         if not folder.is_dir():  # another process may have finished the same work first: its folder is as good as ours

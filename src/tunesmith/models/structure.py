@@ -101,6 +101,15 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
+def is_causal(model: nn.Module) -> bool:
+    """Say whether tokens see only those before them. Encoders like BERT say no; a model of unknown make is trusted."""
+    try:
+        first = decoder_blocks(model)[0][1]
+    except ModelError:
+        return True
+    return all(getattr(module, "is_causal", True) for module in first.modules())
+
+
 def max_positions(model: nn.Module) -> int | None:
     """Return the longest sequence in tokens that the model was made for, ``None`` when its configuration names none."""
     config: Any = causal_lm(model).config

@@ -9,7 +9,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, quantize
 
 from tunesmith.errors import ModelError
-from tunesmith.models.gguf import read_gguf_head
+from tunesmith.models.gguf import read_gguf_head, reading_once
 from tunesmith.models.sources import resolve_model
 
 WEIGHTS = {
@@ -82,3 +82,11 @@ def test_text_that_calls_itself_gguf(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_text("this is not a model")
     with pytest.raises(ModelError, match=r"model\.gguf is not a GGUF file"):
         resolve_model(tmp_path / "model.gguf")
+
+
+def test_file_is_parsed_once(file: Path) -> None:
+    import gguf
+
+    with reading_once():
+        assert gguf.GGUFReader(file) is gguf.GGUFReader(file)
+    assert gguf.GGUFReader is GGUFReader

@@ -153,6 +153,30 @@ def test_code_of_the_model_runs_only_when_trusted(folder: Path, caplog: pytest.L
     assert "Running the Python code that comes with" in caplog.text
 
 
+def test_code_of_the_tokenizer_runs_only_when_trusted(folder: Path) -> None:
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"auto_map": {"AutoTokenizer": [None, "own.OwnTokenizer"]}, "tokenizer_class": "OwnTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "own.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\nclass OwnTokenizer(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    change_config(folder, model_type="own", auto_map={"AutoConfig": "config.OwnConfig"})
+    (folder / "config.py").write_text("from transformers import LlamaConfig\nclass OwnConfig(LlamaConfig):\n    model_type = 'own'\n")
+    with pytest.raises(ModelError, match="add --trust_remote_code"):
+        load_tokenizer(resolve_model(folder))
+    assert type(load_tokenizer(resolve_model(folder), trust_remote_code=True)).__name__ == "OwnTokenizer"
+
+
+def test_encoder(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig(vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    text = refused(tmp_path)
+    assert "is an encoder (bert)" in text
+    assert "Give a decoder" in text
+
+
 def test_classification_head_is_new_and_its_body_is_not(folder: Path) -> None:
     model = load_model(resolve_model(folder), dtype="float32", task="text-classification")
     assert type(model).__name__ == "LlamaForSequenceClassification"

@@ -59,6 +59,11 @@ def test_head_of_backbone_is_the_model(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_decoders_are_causal(family: str) -> None:
+    assert structure.is_causal(tiny_model(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_longest_sequence(family: str) -> None:
     assert structure.max_positions(tiny_model(family)) == MAX_LENGTH
 
@@ -87,7 +92,9 @@ def test_through_a_peft_wrapper(family: str) -> None:
     ids=lambda value: getattr(value, "model_type", value),
 )
 def test_other_decoders_are_searched(config: transformers.PreTrainedConfig, attention: str) -> None:
-    blocks = structure.decoder_blocks(transformers.AutoModelForCausalLM.from_config(config))
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert structure.is_causal(model)
+    blocks = structure.decoder_blocks(model)
     assert len(blocks) == 3
     assert structure.attention_of(blocks[0][1])[0] == attention
 
@@ -102,6 +109,7 @@ def test_text_part_of_a_model_that_also_sees() -> None:
     names = [name for name, _ in structure.decoder_blocks(model)]
     assert names == [f"model.language_model.layers.{index}" for index in range(3)]
     assert all(".language_model." in name for name in structure.linear_names(model))
+    assert structure.is_causal(model)
     assert structure.max_positions(model) == text.max_position_embeddings
 
 
@@ -120,6 +128,7 @@ def test_experts_are_not_blocks() -> None:
 
 
 def test_what_is_not_found_is_said() -> None:
+    assert structure.is_causal(nn.Linear(2, 2))
     with pytest.raises(ModelError, match="no decoder blocks are found in Linear"):
         structure.decoder_blocks(nn.Linear(2, 2))
     with pytest.raises(ModelError, match="no attention is found in Expert; it has: experts"):
