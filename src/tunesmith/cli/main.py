@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(str(error), error.exit_status, error)
     except OSError as error:
         return _report(*_os_error(error), error)
+    except MemoryError as error:
+        return _report("memory ran out. Try a smaller --batch_size, a smaller model or a shorter input", 2, error)
     except Exception as error:
         return _report(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1, error)
 
@@ -81,6 +83,8 @@ def _dispatch(words: list[str]) -> int:
     if first == "--debug":
         os.environ["TUNESMITH_DEBUG"] = "1"
         return _dispatch(words[1:])
+    if first.startswith("-"):
+        raise UsageError(f"{first} stands before the command", fix="Flags come behind it: tunesmith COMMAND [options]")
     command = find_command(first)
     from tunesmith.cli.command import run_command
 
@@ -90,7 +94,7 @@ def _dispatch(words: list[str]) -> int:
 def _help(words: list[str]) -> int:
     from tunesmith.cli import help as help_text
 
-    if words:
+    if words and not words[0].startswith("-"):
         print(help_text.command_help(find_command(words[0])))
     else:
         print(help_text.top_help({name: summary for name, (_, summary) in COMMANDS.items()}))

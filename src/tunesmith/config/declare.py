@@ -48,7 +48,8 @@ def option(
         below: the value must be less than this.
     """
     shown: dict[str, Any] = {"group": group, "short": short, "metavar": metavar, "secret": secret, "default_text": default_text}
-    return Field(default, description=description, gt=above, ge=at_least, le=at_most, lt=below, json_schema_extra=shown)
+    extra = {name: value for name, value in shown.items() if value}
+    return Field(default, description=description, gt=above, ge=at_least, le=at_most, lt=below, json_schema_extra=extra)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+import numbers
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -82,7 +83,7 @@ def parse_number(value: object) -> float:
     """Return a finite number."""
     if value is True:
         raise ValueError("needs a value: a number")
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, str)):
         raise ValueError(f"is {_shown(value)}, not a number")
     try:
         number = float(value)

@@ -23,7 +23,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err.removeprefix("tunesmith: error: ").strip()
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"], ["help", "--help"]])
 def test_the_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -56,6 +56,11 @@ def test_an_unknown_command_names_the_nearest(words: list[str], capsys: pytest.C
     assert text.endswith("Did you mean 'finetune'?")
 
 
+def test_a_flag_before_the_command_is_put_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--log_level", "2", "finetune", "x"]) == 2
+    assert errors(capsys) == "--log_level stands before the command. Flags come behind it: tunesmith COMMAND [options]"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
@@ -66,6 +71,7 @@ def test_an_unknown_command_names_the_nearest(words: list[str], capsys: pytest.C
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full: /x/y. Free some space, or choose another folder"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "permission denied: /x"),
         (ValueError("two\nlines"), 1, "internal error: ValueError: two lines; run with --debug for the traceback"),
+        (MemoryError(), 2, "memory ran out. Try a smaller --batch_size, a smaller model or a shorter input"),
         (OSError("odd"), 1, "internal error: OSError: odd; run with --debug for the traceback"),
     ],
 )

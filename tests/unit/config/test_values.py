@@ -49,6 +49,12 @@ def test_numbers(text: object, number: float) -> None:
     assert parse_number(text) == number
 
 
+def test_numbers_of_numpy() -> None:
+    numpy = pytest.importorskip("numpy")
+    assert convert(numpy.int64(8), int | None) == 8
+    assert convert(numpy.float32(0.5), float) == 0.5
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", float("nan")])
 def test_a_number_is_finite(text: object) -> None:
     with pytest.raises(ValueError, match="not a finite number"):
