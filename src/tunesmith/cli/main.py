@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as interrupt:
-        return _report(str(interrupt) or "interrupted", 130, interrupt)
+        # No error: the user wanted it. Training raises its own, which says what is saved and how to go on.
+        print(f"tunesmith: {' '.join(str(interrupt).split()) or 'interrupted'}", file=sys.stderr)
+        return 130
     except TunesmithError as error:
         return _report(str(error), error.exit_status, error)
     except OSError as error:

@@ -66,8 +66,6 @@ def test_a_flag_before_the_command_is_put_right(capsys: pytest.CaptureFixture[st
     [
         (DataError("no such\ncolumn", file="d.jsonl", row=3, fix="Rename it."), 2, "d.jsonl: row 3: no such column. Rename it."),
         (TunesmithError("ours"), 1, "ours"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (KeyboardInterrupt("saved at step 3; go on with --resume"), 130, "saved at step 3; go on with --resume"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full: /x/y. Free some space, or choose another folder"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "permission denied: /x"),
         (ValueError("two\nlines"), 1, "internal error: ValueError: two lines; run with --debug for the traceback"),
@@ -79,6 +77,15 @@ def test_errors_become_one_line(error: BaseException, status: int, text: str, fa
     fake_api.error = error
     assert main(["finetune", "data.jsonl"]) == status
     assert errors(capsys) == text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"), [("", "interrupted"), ("stopped at step 3;\ngo on with …", "stopped at step 3; go on with …")]
+)
+def test_an_interrupt_is_one_line_and_no_error(message: str, shown: str, fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_api.error = KeyboardInterrupt(message) if message else KeyboardInterrupt()
+    assert main(["finetune", "data.jsonl"]) == 130
+    assert capsys.readouterr() == ("", f"tunesmith: {shown}\n")
 
 
 @pytest.mark.parametrize("words", [["--debug", "finetune", "x"], ["finetune", "x", "--debug"]])
