@@ -38,6 +38,9 @@ class Packing:
     share_prefix: bool
 
 
+#: Tokens of each row of the check batch that predict a supervised one.
+_PROBE_TOKENS = [11, 8, 6]
+
 _ACCELERATED: weakref.WeakKeyDictionary[nn.Module, _Acceleration] = weakref.WeakKeyDictionary()
 
 
@@ -59,9 +62,10 @@ def accelerate_model(model: nn.Module, *, disable: frozenset[str] = frozenset())
     restore_model(model)
     wanted = [name for name in TRICKS if name not in disable]
     expected = _probe(model)
+    tolerance = _tolerance(model, expected)
     names = _apply(model, wanted)
-    if not _agree(_probe(model), expected):
-        names = _apply_one_by_one(model, wanted, expected)
+    if not _agree(_probe(model), expected, tolerance):
+        names = _apply_one_by_one(model, wanted, expected, tolerance)
     log.debug("Tricks in use: %s", ", ".join(names) or "none")
     return names
 
@@ -157,12 +161,12 @@ def _apply(model: nn.Module, wanted: list[str]) -> list[str]:
     return state.names
 
 
-def _apply_one_by_one(model: nn.Module, wanted: list[str], expected: Tensor) -> list[str]:
+def _apply_one_by_one(model: nn.Module, wanted: list[str], expected: Tensor | None, tolerance: float) -> list[str]:
     """Keep the tricks with which the model computes what it did, one after the other."""
     kept: list[str] = []
     for name in wanted:
         _apply(model, [*kept, name])
-        if _agree(_probe(model), expected):
+        if _agree(_probe(model), expected, tolerance):
             kept.append(name)
         else:
             log.warning("Speed trick '%s' changes what %s computes and is left off.", name, type(causal_lm(model)).__name__)
@@ -182,7 +186,7 @@ def _probe(model: nn.Module) -> Tensor | None:
         try:
             if packing is None:
                 hidden = backbone(model)(input_ids=input_ids, use_cache=False).last_hidden_state
-                return torch.cat([hidden[0, :11], hidden[1, :8], hidden[2, :6]]).float()
+                return torch.cat([hidden[row, :count] for row, count in enumerate(_PROBE_TOKENS)]).float()
             batch = pack(input_ids, labels, share_prefix=packing.share_prefix)
             assert batch is not None
             return packed_hidden_states(model, batch).float()
@@ -191,12 +195,39 @@ def _probe(model: nn.Module) -> Tensor | None:
             return None
 
 
-def _agree(found: Tensor | None, expected: Tensor | None) -> bool:
+def _tolerance(model: nn.Module, expected: Tensor | None) -> float:
+    """How far two right computations may lie apart: some times what a rounding error in the embeddings comes to at the last block.
+
+    That is 2% of a token's hidden state for the 30 blocks of SmolLM2 in bfloat16, and next to nothing in float32; a wrong mask or position
+    changes it by its own size.
+    """
+
+    def round_differently(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        signs = torch.arange(output.shape[-1], device=output.device) % 2 * 2 - 1
+        return (output.float() * (1 + signs * torch.finfo(output.dtype).eps)).to(output.dtype)
+
+    embedding: Any = causal_lm(model).get_input_embeddings()  # type: ignore[operator]
+    hook = embedding.register_forward_hook(round_differently)
+    try:
+        moved = _probe(model)
+    finally:
+        hook.remove()
+    return 0.0 if moved is None or expected is None else min(1e-4 + 4 * _distance(moved, expected), 0.3)
+
+
+def _agree(found: Tensor | None, expected: Tensor | None, tolerance: float) -> bool:
     if found is None or expected is None or found.shape != expected.shape:
         return expected is None
-    # Deep bfloat16 models drift by some units of the last place; a wrong mask or position changes hidden states by their own size.
-    error = (found - expected).norm() / expected.norm()
-    return bool(error < 0.1)
+    return _distance(found, expected) <= tolerance
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    """Relative change of a token's hidden state: the median of each row's tokens, for the row that changed most.
+
+    The median, since some tokens (the first, those of little meaning) react to rounding a hundred times more than the others.
+    """
+    changes = (found - expected).norm(dim=-1) / expected.norm(dim=-1)  # (tokens,)
+    return max(float(row.median()) for row in changes.split(_PROBE_TOKENS))
 
 
 @contextmanager

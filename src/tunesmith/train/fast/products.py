@@ -52,7 +52,7 @@ class Layer:
 
 
 class AdapterCopies:
-    """The adapters of layers with a common input in the dtype of the products; made anew when an optimizer has changed a master weight."""
+    """The adapters of layers with a common input in the dtype of the products."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = tuple(layers)
@@ -62,9 +62,6 @@ class AdapterCopies:
         #: The columns of ``h`` that belong to each layer.
         self.columns = [slice(stop - rank, stop) for stop, rank in zip(stops, ranks, strict=True)]
         self.rank = sum(ranks)
-        self._seen: tuple[object, ...] = ()
-        self._lora_a: Tensor | None = None
-        self._lora_b: list[Tensor | None] = []
 
     def parameters(self) -> list[nn.Parameter]:
         """Master weights in the order in which gradients are returned: ``A, B`` of each adapted layer."""
@@ -73,13 +70,10 @@ class AdapterCopies:
     @torch.no_grad()
     def get(self, dtype: torch.dtype) -> tuple[Tensor | None, list[Tensor | None]]:
         """All ``A`` on top of each other, ``(R, I)``, and ``B`` of each layer, ``(O, R_i)``."""
-        # In-place changes (optimizers, loading a state) raise the version; replacing the data changes the address.
-        seen = (dtype, *((p._version, p.data_ptr()) for p in self.parameters()))
-        if seen != self._seen:
-            self._lora_a = torch.cat([a.lora_a for a in self.adapters]).to(dtype) if self.adapters else None
-            self._lora_b = [None if layer.adapter is None else layer.adapter.lora_b.detach().to(dtype) for layer in self.layers]
-            self._seen = seen
-        return self._lora_a, self._lora_b
+        # Made anew each time and never kept: torch's fused AdamW changes weights without raising their version counter, so nothing
+        # tells an old copy from a new one, and 5M weights are cast in the time of a few tokens.
+        lora_a = torch.cat([a.lora_a for a in self.adapters]).to(dtype) if self.adapters else None
+        return lora_a, [None if layer.adapter is None else layer.adapter.lora_b.detach().to(dtype) for layer in self.layers]
 
 
 def products(copies: AdapterCopies, rows: Tensor, adapter_rows: Tensor | None = None) -> tuple[list[Tensor], Tensor | None]:
