@@ -32,6 +32,7 @@ class TestEveryFamily:
         method = build_method(name, lora_r=4)
         model = method.apply(base)
         assert distance(logits(model), before) == 0
+        assert not any(module.training for module in model.modules())  # no dropout appears in a model that is only evaluated
         parts = ("lora_A.default.weight", "lora_B.default.weight") + ("lora_magnitude_vector.default.weight",) * (name == "dora")
         assert set(method.trainable(model)) == {f"base_model.model.{full}.{part}" for full in names for part in parts}
         train(model, method)
@@ -95,6 +96,18 @@ def test_an_adapter_that_moved_base_weights_is_saved_for_the_untouched_base(init
     plain = peft.PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path))
     assert distance(logits(plain), logits(model)) < bound
     assert distance(logits(method.merge(plain)), logits(model)) < bound
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_what_pissa_takes_out_of_a_bfloat16_base_is_not_rounded(family: str) -> None:
+    base = in_bfloat16(tiny_model(family))
+    whole = {name: parameter.detach().float() for name, parameter in base.named_parameters()}
+    model = build_method("lora", lora_r=4, init_lora_weights="pissa").apply(base)
+    for name, layer in model.named_modules():
+        if isinstance(layer, peft.tuners.lora.LoraLayer):
+            rest = layer.get_base_layer().weight.float()
+            error = (rest + layer.get_delta_weight("default") - whole[f"{name.removeprefix('base_model.model.')}.weight"]).abs()
+            assert (error <= rest.abs() / 2**8 + 1e-6).all()  # half a unit in the last place of what stays in the base, and no more
 
 
 @pytest.mark.parametrize("init", ["gaussian", "orthogonal", True])
