@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tunesmith.errors import DataError, nearest
@@ -68,8 +69,10 @@ def find_chat_template(name_or_file: str) -> str:
     path = Path(name_or_file).expanduser()
     if path.is_file():
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8")
+            # chat_template.json and tokenizer_config.json hold it under this key.
+            return str(json.loads(text)["chat_template"]) if path.suffix == ".json" else text
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"the chat template can't be read: {error}", file=name_or_file) from error
     known = ", ".join(sorted(CHAT_TEMPLATES))
     fix = f"{nearest(name_or_file, CHAT_TEMPLATES)} Give one of these names, or a file with Jinja in it".strip()

@@ -18,14 +18,13 @@ def name_class_labels(dataset: Dataset) -> Dataset:
     import pyarrow.compute as pc
     from datasets import ClassLabel, Value
 
-    order = dataset.column_names
     for name, feature in list(dataset.features.items()):
         if isinstance(feature, ClassLabel) and name != FILE_COLUMN:
             numbers = dataset.with_format("arrow")[:][name].combine_chunks()
             known = pc.if_else(pc.less(numbers, 0), pa.scalar(None, numbers.type), numbers)
             names = pa.array(feature.names, pa.string()).take(known)
             dataset = dataset.remove_columns(name).add_column(name, names, feature=Value("string"))
-    return dataset.select_columns(order)
+    return dataset
 
 
 def check_mapping(map_columns: Mapping[str, str], columns: Sequence[str], *, origin: str) -> None:

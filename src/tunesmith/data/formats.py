@@ -6,6 +6,7 @@ To add one: a line in ``LAYOUTS`` (or, for conversations, a function like ``_sha
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
@@ -86,7 +89,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "text-label",
         "text-classification",
         {
-            "prompt": ("text", "sentence", "utterance", "phrase", "message", "review", "input"),
+            "prompt": ("text", "sentence", "utterance", "phrase", "message", "review", "content", "comment", "tweet", "input"),
             "answer": ("label", "label_text", "intent", "category", "class", "sentiment", "tone"),
         },
         plain="Text: {prompt}\nLabel: {answer}",
@@ -149,6 +152,8 @@ class Format:
             return _conversation(self, row)
         if self.name == "text":
             return Record(text=as_text(row.get(self.column("text") or "")))
+        if self.name == "prompt-completion" and _is_messages(row.get(self.column("prompt") or "")):
+            return Record(messages=tuple(self._conversational(row)))
         messages = [*_system(self, row), {"role": "user", "content": self.user_turn(row)}]
         answer = self.answers(row)
         if answer:
@@ -156,9 +161,19 @@ class Format:
         label = answer[0] if answer and self.task == "text-classification" else None
         return Record(messages=tuple(messages), label=label)
 
+    def _conversational(self, row: Mapping[str, Any]) -> list[Message]:
+        """Return the turns of a row whose prompt, and perhaps completion, are lists of messages (TRL writes such rows)."""
+        prompt, completion = row[self.column("prompt") or ""], row.get(self.answer_column or "")
+        turns = [_openai_message(turn) for turn in prompt]
+        if completion is not None and _is_messages(completion):
+            return turns + [_openai_message(turn) for turn in completion]
+        return turns + [{"role": "assistant", "content": text} for text in answer_texts(completion)[:1]]
+
     def answers(self, row: Mapping[str, object]) -> list[str]:
         """Return the answers in a row; a row without the answer's column may have it under another name of the format (refs, ref)."""
         column = self.answer_column or ""
+        if _is_messages(row.get(column)):
+            return [as_text(row[column][-1].get("content"))]  # type: ignore[index]
         if column not in row and self.name:
             column = next((name for name in self.layout.roles.get("answer", ()) if name in row), column)
         return answer_texts(row.get(column))
@@ -200,6 +215,9 @@ def recognize(dataset: Dataset, *, origin: str | None = None) -> Format:
     for layout in LAYOUTS:
         roles = _match(layout, columns)
         if roles is not None:
+            unused = [column for column in columns if column not in dict(roles).values()]
+            if unused:
+                log.info("Columns that the %s format has no use for: %s.", layout.name, ", ".join(unused))
             return Format(layout.name, layout.task, roles)
     known = "; ".join(f"{'+'.join(names[0] for names in layout.roles.values())}" for layout in LAYOUTS)
     example = "{" + columns[0] + "}" + ("".join("\\n{" + name + "}" for name in columns[1:2]))
@@ -222,6 +240,10 @@ def _match(layout: Layout, columns: Sequence[str]) -> tuple[tuple[str, str], ...
         elif role in layout.roles:
             return None
     return tuple(found.items())
+
+
+def _is_messages(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
 
 
 def _system(form: Format, row: Mapping[str, object]) -> list[Message]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import gzip
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from tunesmith.data.cache import CHUNK_BYTES
-from tunesmith.errors import DataError, nearest
+from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
     import xxhash
@@ -86,27 +87,31 @@ def look_at(path: Path, *, kind: str | None = None) -> FileLook:
 def _read_through(file: IO[bytes], digest: xxhash.xxh3_128, decoder: codecs.IncrementalDecoder | None, path: Path) -> int:
     """Feed a file to the digest and the decoder; return the number of its bytes that are no white space."""
     size, lines, offset = 0, 1, 0
-    while chunk := file.read(CHUNK_BYTES):
+    chunk = b"first"
+    while chunk:
+        chunk = file.read(CHUNK_BYTES)
         digest.update(chunk)
         size = size or len(chunk.strip().lstrip(codecs.BOM_UTF8))
         if decoder is not None:
+            # A letter may have begun in the chunk before; its bytes come first in what an error shows.
             pending = len(decoder.getstate()[0])
             try:
-                decoder.decode(chunk)
+                decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                raise _not_utf8(path, chunk, error, lines, offset, pending) from error
+                raise _not_utf8(path, error, lines, offset - pending) from error
             lines += chunk.count(b"\n")
         offset += len(chunk)
     return size
 
 
-def _not_utf8(path: Path, chunk: bytes, error: UnicodeDecodeError, lines: int, offset: int, pending: int) -> DataError:
-    position = max(error.start - pending, 0)
-    utf16 = offset == 0 and chunk[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+def _not_utf8(path: Path, error: UnicodeDecodeError, lines: int, offset: int) -> DataError:
+    """Return the error; ``lines`` and ``offset`` are those of the first byte that the decoder was given."""
+    utf16 = offset == 0 and error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     encoding = "UTF-16" if utf16 else "LATIN1"
-    line = lines + chunk[:position].count(b"\n")
+    line = lines + error.object[: error.start].count(b"\n")
     fix = f"Convert it: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
-    return DataError(f"line {line} is not UTF-8: byte 0x{chunk[position]:02x} at position {offset + position}", file=str(path), fix=fix)
+    found = f"byte 0x{error.object[error.start]:02x} at position {offset + error.start}"
+    return DataError(f"line {line} is not UTF-8: {found}", file=str(path), fix=fix)
 
 
 def check_exists(path: Path) -> None:
@@ -122,5 +127,8 @@ def check_exists(path: Path) -> None:
         raise DataError(f"there is no such file, nor a folder {folder}", file=str(path), fix="Check the path")
     names = sorted(file.name for file in folder.iterdir() if file.is_file() and kind_of(file))
     shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
-    fix = nearest(path.name, names) or (f"{folder} has: {shown}" if names else f"{folder} has no data files")
+    stems = {name.partition(".")[0]: name for name in names}
+    close = get_close_matches(path.name.partition(".")[0], stems, n=1)
+    fix = f"{folder} has: {shown}" if names else f"{folder} has no data files"
+    fix = f"Did you mean '{stems[close[0]]}'?" if close else fix
     raise DataError("there is no such file", file=str(path), fix=fix)

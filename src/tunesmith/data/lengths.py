@@ -43,7 +43,7 @@ def choose_max_seq_len(lengths: Integers, asked: int | None, model_max_len: int 
         raise UsageError(f"--max_seq_len {asked} leaves nothing to predict", fix="Give at least 2; without it, it follows the data")
     if asked is not None and model_max_len is not None and asked > model_max_len:
         log.warning("--max_seq_len %s is more than the model takes; %s is used.", asked, model_max_len)
-    percentile = int(np.ceil(np.percentile(lengths, PERCENTILE)))
+    percentile = int(np.ceil(np.percentile(lengths, PERCENTILE, method="higher")))
     chosen = asked if asked is not None else -(-percentile // MULTIPLE) * MULTIPLE
     return chosen if model_max_len is None else min(chosen, model_max_len)
 

@@ -90,8 +90,8 @@ def prepare(
     longest = choose_max_seq_len(lengths[supervised > 0], max_seq_len, model_max_len)
     cut = cut_rows(tokenized, lengths, supervised, longest)
     empty = _rows_without_answer(len(dataset), rows, supervised)
-    _report(dataset, cut, rows, empty, dropped_file)
     cut.check(allow_truncation=allow_truncation)
+    _report(dataset, cut, rows, empty, dropped_file)
     return Prepared(
         dataset=cut.dataset.select_columns(["input_ids", "labels", "length"]),
         max_seq_len=longest,

@@ -157,11 +157,12 @@ def _check_header(path: Path) -> tuple[list[str], str]:
         delimiter = "\t" if ".tsv" in path.suffixes else max((",", ";", "\t", "|"), key=first.count)
         file.seek(0)
         table = csv.reader(file, delimiter=delimiter)
-        header = [name.strip() for name in next(table, [])]
+        # The index that pandas writes has no name; it is no data, but its place counts.
+        header = [name.strip() or f"unnamed {number}" for number, name in enumerate(next(table, []), start=1)]
         twice = sorted({name for name in header if header.count(name) > 1})
-        if twice or "" in header:
-            found = f"two columns are called '{twice[0]}'" if twice and twice[0] else "a column has no name"
-            raise DataError(f"{found} in the header: {', '.join(header)}", file=str(path), fix="Give each column a name of its own")
+        if twice:
+            found = f"two columns are called '{twice[0]}' in the header: {', '.join(header)}"
+            raise DataError(found, file=str(path), fix="Give each column a name of its own")
         for number, cells in zip(range(1, HEADER_ROWS), table, strict=False):
             if len(cells) > len(header):
                 fix = 'Put cells that contain the delimiter in "…"'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.provenance import data_columns
+from tunesmith.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 HASH_ROWS = 10_000
+#: A column is taken for a label when it has at most this many values, each in this many rows on average.
+MOST_LABELS = 1000
+ROWS_PER_LABEL = 5
 
 
 def hold_out(
@@ -36,9 +40,14 @@ def hold_out(
 
     Returns: the training rows and the held-out rows; the latter None when there is nothing that can be held out (a single row,
     or rows that are all the same).
+
+    Raises:
+        UsageError: for a fraction that is not between 0 and 1.
     """
     import numpy as np
 
+    if not 0 < fraction < 1:
+        raise UsageError(f"--validation_fraction {fraction} is no share of the rows", fix="Give a number between 0 and 1, e.g. 0.1")
     count = min(max(round(len(train) * fraction), minimum), maximum, len(train) - 1)
     if count < 1:
         return train, None
@@ -48,6 +57,14 @@ def hold_out(
     if not chosen.any():
         return train, None
     return tuple(train.select(np.flatnonzero(side), keep_in_memory=True) for side in (~chosen, chosen))
+
+
+def is_label(dataset: Dataset, column: str) -> bool:
+    """Return whether a column's values repeat as labels do: two to a thousand of them, each in five rows or more on average."""
+    import numpy as np
+
+    values = len(np.unique(column_hashes(dataset, [column])))
+    return 2 <= values <= min(MOST_LABELS, len(dataset) // ROWS_PER_LABEL)
 
 
 def column_hashes(dataset: Dataset, columns: Sequence[str]) -> npt.NDArray[np.uint64]:
@@ -96,6 +113,10 @@ def _choose_groups(
     order = order[np.argsort(stratum_of[order], kind="stable")]
     taken = np.zeros(num_groups, dtype=np.bool_)
     wanted = _quotas(np.bincount(stratum_of, weights=sizes), count)
+    # A label with a single text is learnt rather than measured.
+    alone = np.bincount(stratum_of, minlength=len(wanted)) < 2
+    if not alone.all():
+        wanted[alone] = 0
     starts = np.searchsorted(stratum_of[order], np.arange(len(wanted) + 1))
     for stratum, quota in enumerate(wanted):
         members = order[starts[stratum] : starts[stratum + 1]]

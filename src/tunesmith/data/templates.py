@@ -197,7 +197,7 @@ def choose_template(
     if form.name == "text" and (use_chat_template or chat_template):
         fix = "Leave --use_chat_template and --chat_template out"
         raise UsageError("rows of plain text have no turns for a chat template", fix=fix)
-    own = find_chat_template(chat_template) if chat_template else getattr(tokenizer, "chat_template", None)
+    own = find_chat_template(chat_template) if chat_template else _own_chat_template(tokenizer)
     if use_chat_template and not own:
         names = ", ".join(sorted(CHAT_TEMPLATES))
         raise UsageError("this model's tokenizer brings no chat template", fix=f"Name one: --chat_template NAME, with NAME one of {names}")
@@ -205,7 +205,7 @@ def choose_template(
         return _text_template(form.plain_text(), tokenizer, form=form, train_on_prompt=train_on_prompt)
     if use_chat_template is False or not own:
         own = CHAT_TEMPLATES["alpaca" if form.name == "alpaca" else "plain"]
-    jinja = str(own)
+    jinja = own
     if not any(reasons(form.to_record(row).messages) for row in rows):
         jinja = without_thinking(jinja)
     return _chat_template(jinja, form, tokenizer, train_on_prompt=train_on_prompt)
@@ -222,9 +222,17 @@ def _check_options(text_template: str | None, text_field: str | None, use_chat_t
         raise UsageError("--chat_template contradicts --no-use_chat_template", fix="Give one of them")
 
 
+def _own_chat_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the tokenizer's chat template; of several the default one."""
+    own = getattr(tokenizer, "chat_template", None)
+    if isinstance(own, Mapping):
+        own = own.get("default") or next(iter(own.values()), None)
+    return str(own) if own else None
+
+
 def _chat_template(jinja: str, form: Format, tokenizer: PreTrainedTokenizerBase, *, train_on_prompt: bool) -> Template:
     stop = end_of_turn(tokenizer, jinja)
-    _warn_of_stop(stop)
+    _warn_of_tokens(jinja, stop, tokenizer)
     return Template(
         kind="chat",
         chat_template=jinja,
@@ -239,13 +247,10 @@ def _chat_template(jinja: str, form: Format, tokenizer: PreTrainedTokenizerBase,
 
 def _text_template(text: str, tokenizer: PreTrainedTokenizerBase, *, form: Format | None = None, train_on_prompt: bool) -> Template:
     parts = take_apart(text)
-    unknown = unknown_special_tokens(text, tokenizer)
-    if unknown:
-        log.warning("The template writes %s, which this model's tokenizer reads as ordinary text.", ", ".join(unknown))
     if parts.answer in parts.prompt_columns:
         log.warning("The template shows the answer, {%s}, in the prompt: the model will learn to copy it.", parts.answer)
     stop = first_special_token(parts.after, tokenizer) or tokenizer.eos_token
-    _warn_of_stop(stop)
+    _warn_of_tokens(text, stop, tokenizer)
     return Template(
         kind="text",
         text=text,
@@ -258,6 +263,9 @@ def _text_template(text: str, tokenizer: PreTrainedTokenizerBase, *, form: Forma
     )
 
 
-def _warn_of_stop(stop: str | None) -> None:
+def _warn_of_tokens(template: str, stop: str | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    unknown = unknown_special_tokens(template, tokenizer)
+    if unknown:
+        log.warning("The template writes %s, which this model's tokenizer reads as ordinary text.", ", ".join(unknown))
     if not stop:
         log.warning("This model's tokenizer has no end-of-text token: answers will end by --max_new_tokens alone.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.formats import Message
 from tunesmith.data.placeholders import Piece, as_text, fill, parse_placeholders
-from tunesmith.data.tokenize import Segment
+from tunesmith.data.tokenize import Segment, special_tokens
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class TextParts:
         return tuple(dict.fromkeys(piece.text for piece in self.before if piece.is_column))
 
 
+@lru_cache(maxsize=64)
 def take_apart(text: str) -> TextParts:
     """Split a template at its last placeholder.
 
@@ -90,11 +92,6 @@ def split_blanks(prompt: str) -> tuple[str, str]:
     """Split trailing blanks off a prompt: most tokenizers join them to the next word, so the answer must begin with them."""
     kept = prompt.rstrip(" ")
     return kept, prompt[len(kept) :]
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """Return the tokens that a tokenizer reads as one id wherever they stand."""
-    return {token for token in (*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens) if token.strip()}
 
 
 def first_special_token(text: str, tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -6,8 +6,9 @@ the answer; otherwise (a token would straddle the border) the answer is tokenize
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def merge_segments(segments: Sequence[Segment]) -> list[Segment]:
     return merged
 
 
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Return the tokens that a tokenizer reads as one id wherever they stand."""
+    return {token for token in (*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens) if token.strip()}
+
+
 def bos_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the id of the token that the tokenizer puts before every text, None when it puts none."""
     ids = tokenizer("a").input_ids
@@ -47,21 +53,37 @@ def bos_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Return the ids of whole texts, with the tokenizer's BOS token exactly once where it uses one."""
-    if not texts:
-        return []
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     bos = bos_token_id(tokenizer)
-    if bos is not None:
-        return [ids if ids[:1] == [bos] else [bos, *ids] for ids in encoded]
-    return encoded
+    return [_with_bos(ids, bos) for ids in _encode(texts, tokenizer)]
 
 
-def encode_continuations(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Return the ids of texts that go on from something: no BOS token."""
+def _with_bos(ids: list[int], bos: int | None) -> list[int]:
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
+def _encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Return the ids of texts as they are, without what the tokenizer would add around them."""
     if not texts:
         return []
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    return encoded
+    # verbose=False: a row longer than the model takes is our business, said once with its number.
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return list(encoded["input_ids"])
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Segments that are tokenized together, behind the special token that ends what came before ('' at the start)."""
+
+    lead: str
+    segments: tuple[Segment, ...]
+
+    def texts(self) -> list[str]:
+        """Return the whole, then each beginning of it that ends where a segment ends."""
+        grown, beginnings = self.lead, []
+        for segment in self.segments:
+            grown += segment.text
+            beginnings.append(grown)
+        return [beginnings[-1], *beginnings[:-1]]
 
 
 def encode_examples(examples: Sequence[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], list[int]]]:
@@ -71,48 +93,57 @@ def encode_examples(examples: Sequence[Sequence[Segment]], tokenizer: PreTrained
         examples: each a list of segments as :func:`merge_segments` leaves them.
 
     Returns: for each example ``(input_ids, labels)`` of one length; ``labels`` is -100 where nothing is learnt (always so at
-    the first position, which nothing predicts). An example without segments gives two empty lists.
+    the first position, which nothing predicts).
     """
-    borders = [_borders(segments) for segments in examples]
-    texts = ["".join(segment.text for segment in segments) for segments in examples]
-    prefixes = [text[:border] for text, inner in zip(texts, borders, strict=True) for border in inner]
-    encoded = encode_texts([*texts, *prefixes], tokenizer)
-    wholes, rest = encoded[: len(texts)], iter(encoded[len(texts) :])
+    enders = tuple(special_tokens(tokenizer))
+    bos = bos_token_id(tokenizer)
+    split = [list(_pieces(segments, enders)) for segments in examples]
+    encoded = iter(_encode([text for pieces in split for piece in pieces for text in piece.texts()], tokenizer))
     results = []
-    for segments, inner, whole in zip(examples, borders, wholes, strict=True):
-        parts = [next(rest) for _ in inner]
-        if all(whole[: len(part)] == part for part in parts):
-            results.append(_label(segments, whole, [len(part) for part in parts]))
-        else:
-            results.append(_piecewise(segments, parts, tokenizer))
+    for pieces in split:
+        ids: list[int] = []
+        labels: list[int] = []
+        for piece in pieces:
+            parts = [next(encoded) for _ in piece.segments]
+            for segment, tokens in zip(piece.segments, _divide(piece, parts, tokenizer), strict=True):
+                ids += tokens
+                labels += tokens if segment.supervised else [IGNORE_INDEX] * len(tokens)
+        if bos is not None and ids[:1] != [bos]:
+            ids, labels = [bos, *ids], [IGNORE_INDEX, *labels]
+        if labels:
+            labels[0] = IGNORE_INDEX
+        results.append((ids, labels))
     return results
 
 
-def _borders(segments: Sequence[Segment]) -> list[int]:
-    """Return the character positions at which one segment ends and the next begins."""
-    positions, total = [], 0
+def _pieces(segments: Sequence[Segment], enders: tuple[str, ...]) -> Iterator[_Piece]:
+    """Cut an example behind answers that end with a special token.
+
+    Text before such a token never changes how the text behind it is tokenized, so long conversations take time in proportion to
+    their length. The token leads the next piece, so that this isn't taken for the start of a text.
+    """
+    lead = ""
+    waiting: list[Segment] = []
     for segment in segments[:-1]:
-        total += len(segment.text)
-        positions.append(total)
-    return positions
+        waiting.append(segment)
+        if segment.supervised and segment.text.endswith(enders):
+            yield _Piece(lead, tuple(waiting))
+            lead = max((token for token in enders if segment.text.endswith(token)), key=len)
+            waiting = []
+    if segments:
+        yield _Piece(lead, (*waiting, segments[-1]))
 
 
-def _label(segments: Sequence[Segment], ids: list[int], borders: Sequence[int]) -> tuple[list[int], list[int]]:
-    labels: list[int] = []
-    for segment, start, end in zip(segments, [0, *borders], [*borders, len(ids)], strict=False):
-        labels += ids[start:end] if segment.supervised else [IGNORE_INDEX] * (end - start)
-    if labels:
-        labels[0] = IGNORE_INDEX
-    return ids, labels
+def _divide(piece: _Piece, encoded: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Return the ids of each segment of a piece, without its lead.
 
-
-def _piecewise(
-    segments: Sequence[Segment], prefixes: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[int]]:
-    """Tokenize each segment after the first alone; the first is the prompt as inference feeds it."""
-    pieces = [prefixes[0], *encode_continuations([segment.text for segment in segments[1:]], tokenizer)]
-    borders, total = [], 0
-    for piece in pieces[:-1]:
-        total += len(piece)
-        borders.append(total)
-    return _label(segments, [token for piece in pieces for token in piece], borders)
+    Args:
+        encoded: ids of the whole and of its beginnings, as ``piece.texts()`` lists them.
+    """
+    whole, *beginnings = encoded
+    skipped = 1 if piece.lead else 0
+    if all(whole[: len(beginning)] == beginning for beginning in beginnings):
+        ends = [skipped, *(len(beginning) for beginning in beginnings), len(whole)]
+        return [whole[start:end] for start, end in pairwise(ends)]
+    alone = _encode([segment.text for segment in piece.segments[1:]], tokenizer)
+    return [beginnings[0][skipped:], *alone]
