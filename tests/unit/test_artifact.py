@@ -144,6 +144,14 @@ def test_old_folder_returns_when_the_swap_fails(tmp_path: Path, monkeypatch: pyt
     assert names(tmp_path) == ["out"]
 
 
+def test_part_of_a_run_is_replaced_whatever_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    with artifact.new_folder(tmp_path / "model", part_of_run=True) as folder:
+        (folder / "new").touch()
+    assert names(tmp_path / "model") == ["new"]
+
+
 def test_existing_folder_is_refused(tmp_path: Path) -> None:
     out = make_ours(tmp_path / "out")
     with pytest.raises(OutputError, match=r"exists and is not empty.*--overwrite"), artifact.new_folder(out):

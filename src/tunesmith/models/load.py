@@ -103,8 +103,6 @@ def load_model(
     if task == "text-generation" and not is_causal(model):
         message = f"{source.name} is an encoder ({model.config.model_type}): its tokens see those after them, so it can't write text"
         raise ModelError(message, fix="Give a decoder, such as a Llama, Qwen, Phi, Gemma, SmolLM or GPT-2 model")
-    if source.kind == "gguf":
-        _forget_quantization(model)
     placed: PreTrainedModel = model.to(where).eval()
     return placed
 
@@ -164,15 +162,6 @@ def _check_complete(source: ModelSource, model: PreTrainedModel, info: dict[str,
             named = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
             message = f"{len(names)} weights of {source.name} {what}: {named}"
             raise ModelError(message, fix=f"Is it really a {model.config.model_type} model for {task}? Download it again")
-
-
-def _forget_quantization(model: PreTrainedModel) -> None:
-    """Take off the mark of a quantized model, because of which transformers neither trains nor saves it: GGUF weights are dense by now."""
-    model.hf_quantizer = None
-    for holder in (model, model.config):
-        for name in ("quantization_config", "quantization_method"):
-            if name in vars(holder):
-                delattr(holder, name)
 
 
 @contextlib.contextmanager

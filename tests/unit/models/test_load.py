@@ -230,7 +230,10 @@ def test_gguf_weights_are_dense_and_trainable(tmp_path: Path) -> None:
     file = write_gpt2_gguf(tmp_path / "tiny.gguf")
     model = load_model(resolve_model(file), dtype="float32")
     assert isinstance(model, GPT2LMHeadModel)
+    assert not model.is_quantized  # transformers neither trains nor saves what it takes for quantized
     assert getattr(model.config, "quantization_config", None) is None
+    assert getattr(model, "hf_quantizer", None) is None
+    model.save_pretrained(tmp_path / "saved")
     assert torch.allclose(logits(model), logits(tiny_model("gpt2", n_positions=1024)), atol=1e-5)
 
 

@@ -75,7 +75,18 @@ def test_what_is_no_part_of_a_model_stays_behind(llama_folder: Path, tmp_path: P
 
 def test_old_files_are_replaced(llama_folder: Path, tmp_path: Path) -> None:
     save_tiny("llama", tmp_path / "out", seed=1)
+    assert place_model(llama_folder, tmp_path / "out") == "links"
+    assert same_logits(tmp_path / "out", "llama")
+
+
+def test_copying_over_a_link_leaves_what_it_leads_to_alone(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = save_tiny("llama", tmp_path / "other", seed=1)
+    before = hash_folder(other)
+    place_model(other, tmp_path / "out")
+    monkeypatch.setattr(os, "symlink", forbid)
+    monkeypatch.setattr(os, "link", forbid)
     place_model(llama_folder, tmp_path / "out")
+    assert hash_folder(other) == before
     assert same_logits(tmp_path / "out", "llama")
 
 
