@@ -11,7 +11,9 @@ import torch
 from datasets import Dataset
 from tiny_models import VOCAB_SIZE, tiny_model
 
+from tunesmith.methods import build_method
 from tunesmith.train import checkpoints
+from tunesmith.train.fast import accelerate_model
 from tunesmith.train.metrics_log import read_metrics
 from tunesmith.train.session import Outcome, Rows, train
 from tunesmith.train.settings import make_plan
@@ -134,3 +136,23 @@ def test_tensorboard_logs_can_be_read(tmp_path: Path) -> None:
     assert {"train/loss", "train/learning_rate", "train/tokens_per_s", "train/memory_gib", "eval/loss"} <= tags
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     torch.testing.assert_close([event.value for event in events.Scalars("train/loss")], losses(tmp_path), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gemma3", "gpt2"])
+def test_the_fast_path_trains_as_the_plain_one(tmp_path: Path, family: str) -> None:
+    """Whole runs, with an optimizer that changes weights behind autograd's back: what is fast must see every change."""
+
+    def lora(fast: bool) -> torch.nn.Module:
+        torch.manual_seed(0)
+        base = tiny_model(family, **({"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0} if family == "gpt2" else {}))
+        model = build_method("lora", lora_r=4).apply(base)
+        if fast:
+            assert accelerate_model(model)
+        return model
+
+    plain, _ = run(tmp_path / "plain", model=lora(False), optim="adamw_torch_fused", learning_rate=1e-2)
+    fast, _ = run(tmp_path / "fast", model=lora(True), optim="adamw_torch_fused", learning_rate=1e-2)
+    torch.testing.assert_close(losses(tmp_path / "plain"), losses(tmp_path / "fast"), rtol=1e-4, atol=1e-5)
+    assert losses(tmp_path / "fast")[-1] != losses(tmp_path / "fast")[0]
+    for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-4)
