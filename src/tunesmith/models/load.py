@@ -126,7 +126,7 @@ def _gguf_file(source: ModelSource) -> dict[str, str]:
 
 def _check_remote_code(source: ModelSource, auto_class: str, trusted: bool) -> None:
     """Code of a model's own runs only when trusted; say so when it does."""
-    if source.kind == "gguf":
+    if source.kind == "gguf" or not (source.folder / "config.json").is_file():  # the latter: an adapter's folder, for its tokenizer
         return
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
