@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import Command, environment
+from commands import command, environment
 from safetensors.torch import load_file
 
 
@@ -34,7 +34,7 @@ def metrics(out: Path) -> dict[tuple[int, str], float]:
     return {(row["step"], name): row[name] for row in rows for name in ("loss", "eval_loss", "grad_norm") if name in row}
 
 
-def test_killed_ten_times_equals_uninterrupted(tmp_path: Path, tiny_folder: Path, colours: Path, command: Command) -> None:
+def test_killed_ten_times_equals_uninterrupted(tmp_path: Path, tiny_folder: Path, colours: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = command(*arguments(tiny_folder, colours, whole))
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def last_step(out: Path) -> int:
         return int(json.loads(lines[-2])["step"]) if len(lines) > 1 else 0
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path, colours: Path, command: Command) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path, colours: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "tunesmith", *arguments(tiny_folder, colours, out)], env=environment(), stderr=subprocess.PIPE, text=True
@@ -103,7 +103,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path, c
         (["--max_steps", "300"], "max_steps was 240, is now 300"),
     ],
 )
-def test_another_configuration_is_refused(stopped_run: tuple[list[str], Path], command: Command, change: list[str], words: str) -> None:
+def test_another_configuration_is_refused(stopped_run: tuple[list[str], Path], change: list[str], words: str) -> None:
     given, _ = stopped_run
     done = command(*given, "--resume", *change)
     assert done.returncode == 2
@@ -124,7 +124,7 @@ def stopped_run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, col
     return given, out
 
 
-def test_changed_data_is_refused(stopped_run: tuple[list[str], Path], command: Command, tmp_path: Path, colours: Path) -> None:
+def test_changed_data_is_refused(stopped_run: tuple[list[str], Path], tmp_path: Path, colours: Path) -> None:
     given, _ = stopped_run
     changed = tmp_path / colours.name
     changed.write_text(colours.read_text().replace("shop", "store"))
@@ -133,7 +133,7 @@ def test_changed_data_is_refused(stopped_run: tuple[list[str], Path], command: C
     assert "the data has changed" in done.stderr
 
 
-def test_resuming_nothing_is_refused(tmp_path: Path, tiny_folder: Path, colours: Path, command: Command) -> None:
+def test_resuming_nothing_is_refused(tmp_path: Path, tiny_folder: Path, colours: Path) -> None:
     done = command(*arguments(tiny_folder, colours, tmp_path / "none"), "--resume")
     assert done.returncode == 2
     assert "no run to resume" in done.stderr

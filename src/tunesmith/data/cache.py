@@ -91,7 +91,8 @@ class Store:
     def find(self, key: str) -> Path | None:
         """Return the entry of a key, None when there is none."""
         entry = self.folder / key
-        if not entry.is_dir():
+        if not any(entry.glob(f"{ARROW_PREFIX}*.arrow")):  # emptied by somebody, or of an older layout
+            shutil.rmtree(entry, ignore_errors=True)
             return None
         with contextlib.suppress(OSError):
             os.utime(entry)

@@ -1,0 +1,26 @@
+"""Running ``tunesmith`` as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment() -> dict[str, str]:
+    """The environment of a command under test."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+
+
+def command(*arguments: object, cwd: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``tunesmith`` with these arguments."""
+    return subprocess.run(
+        [sys.executable, "-m", "tunesmith", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
