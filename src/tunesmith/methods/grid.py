@@ -40,7 +40,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     if weight.dim() != 2:
         raise ShapeError(f"only matrices can be put on the int4 grid, found a tensor of shape {tuple(weight.shape)}")
-    num_outputs, num_inputs = weight.shape
+    weight, (num_outputs, num_inputs) = weight.detach(), weight.shape
     num_blocks = -(-num_inputs // BLOCK_SIZE)
     packed = torch.empty(num_outputs, num_blocks, BLOCK_SIZE // 2, dtype=torch.uint8, device=weight.device)
     scales = torch.empty(num_outputs, num_blocks, dtype=torch.float32, device=weight.device)

@@ -38,7 +38,7 @@ class GridLinear(nn.Linear):
 
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
         transposed = isinstance(layer, Conv1D)
-        weight = layer.weight.detach().t() if transposed else layer.weight.detach()
+        weight = layer.weight.t() if transposed else layer.weight
         super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
         packed, scales = quantize(weight)
         self.transposed = transposed

@@ -91,4 +91,5 @@ def _quantized(layer: nn.Module, dtype: torch.dtype, device: str) -> Linear4bit:
     # On CPUs with avx512_bf16, bitsandbytes 0.50 packs the weight anew at the first forward pass without gradient, rounds its scales to
     # bfloat16, and computes no gradient through it any more: training after the first evaluation would learn nothing, in silence.
     quantized.support_avx512bf16_for_cpu = False
+    quantized.transposed = isinstance(layer, Conv1D)
     return quantized.to(device)

@@ -96,9 +96,7 @@ class QLora(Lora):
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` wrapped by peft: adapters trainable in float32, the base frozen in 4 bits."""
-        from tunesmith.methods.grid_linear import GridLinear
-
-        conv1d = any(isinstance(module, GridLinear) and module.transposed for module in model.modules())
+        conv1d = any(getattr(module, "transposed", False) for module in model.modules())
         peft_model = cast(Any, super().apply(model))
         if conv1d:  # what the plain base needs: there these layers are Conv1D again
             peft_model.peft_config[peft_model.active_adapter].fan_in_fan_out = True

@@ -110,7 +110,9 @@ def test_a_weight_takes_0_625_bytes_and_survives_a_change_of_dtype() -> None:
     assert torch.equal(restored.dequantize(torch.float32), before)
 
 
-def test_the_dtype_is_that_of_the_input_and_under_autocast_its_own() -> None:
+@pytest.mark.parametrize("part", [80 * 96, 7 * 96])
+def test_the_dtype_is_that_of_the_input_and_under_autocast_its_own(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_linear, "_PRODUCT_WEIGHTS", part)
     layer = GridLinear(linear(bias=True)).bfloat16()
     assert layer(inputs(torch.float32)).dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
