@@ -45,7 +45,7 @@ class FinetuneOptions(ModelOptions):
         below=1,
         default_text="0.1",
     )
-    max_samples: int | None = option(None, "Train on the first N rows only.", group=DATA, at_least=1, default_text="all")
+    max_samples: int | None = option(None, "Train on N rows only, drawn at random but always the same.", group=DATA, at_least=1, default_text="all")
     text_template: str | None = option(
         None,
         "Text of an example with {column} placeholders, the last one being the answer; \\n is a line break, {{ and }} are braces.",
@@ -94,7 +94,7 @@ class FinetuneOptions(ModelOptions):
     method: str = option("lora", "lora, qlora, dora, full, or adapter (bottleneck).", group=METHOD)
     lora_r: int | None = option(None, "Rank of the LoRA matrices.", group=METHOD, at_least=1, default_text="16")
     lora_alpha: float | None = option(
-        None, "LoRA scale; the update is multiplied by alpha / rank.", group=METHOD, above=0, default_text="twice the rank"
+        None, "LoRA scale; the update is multiplied by alpha / rank.", group=METHOD, above=0, default_text="32"
     )
     lora_dropout: float | None = option(None, "Dropout in front of the LoRA matrices.", group=METHOD, at_least=0, below=1, default_text="0")
     target_modules: tuple[str, ...] | None = option(
@@ -130,7 +130,7 @@ class FinetuneOptions(ModelOptions):
     )
     auto_batch: bool = option(False, "Halve the batch and double accumulation when memory runs out.", group=RUN)
     max_tokens_per_batch: int | None = option(
-        None, "Most tokens, padding included, in one forward pass.", group=RUN, at_least=1, default_text="by memory"
+        None, "Most tokens, padding included, in one forward pass.", group=RUN, at_least=1, default_text="4096"
     )
     group_by_length: bool = option(True, "Put examples of like length into a batch.", group=RUN)
     logging_dir: str | None = option(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 DEFAULT_BATCH_SIZE = 16
+DEFAULT_SEED = 42
 DEFAULT_EPOCHS = 3.0
 MINIMUM_STEPS = 100
 MAXIMUM_EPOCHS = 10
@@ -82,5 +83,8 @@ def choose_schedule(
 
 
 def warmup_steps(total_steps: int) -> int:
-    """Three percent of the steps, at least one and at most 100: adapters start at zero and Adam's second moment has seen nothing yet."""
-    return min(100, max(1, round(0.03 * total_steps)))
+    """Three percent of the steps, at most 100: Adam's second moment has seen nothing yet.
+
+    None below 50 steps: transformers starts a warm-up at a learning rate of zero, and one step in 50 is too many to waste.
+    """
+    return min(100, round(0.03 * total_steps)) if total_steps >= 50 else 0

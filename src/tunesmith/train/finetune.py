@@ -6,6 +6,7 @@ import gc
 import logging
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.trainer_utils import set_seed
 
 from tunesmith.artifact import Manifest, check_output_folder, hash_folder, installed_versions
 from tunesmith.config.finetune import FinetuneOptions
@@ -27,6 +29,7 @@ from tunesmith.models.load import load_tokenizer
 from tunesmith.models.precision import choose_dtype
 from tunesmith.models.sources import ModelSource, resolve_model
 from tunesmith.train import checkpoints, results, words
+from tunesmith.train.defaults import DEFAULT_SEED
 from tunesmith.train.estimate import MemoryEstimate, advice, estimate_memory
 from tunesmith.train.fast import accelerate_model, restore_model
 from tunesmith.train.fast.allocator import tune_allocator
@@ -107,13 +110,19 @@ def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) ->
             source,
             tokenizer,
             model_max_len=max_positions(source, trust_remote_code=options.trust_remote_code),
-            seed=int(options.training.get("seed") or 42),
+            seed=seed_of(options.training),
             report=cut_rows,
         )
         tune_allocator()
         if options.show_examples:
-            log.info("%s", show_examples(inputs.train, tokenizer, options.show_examples))
+            log.info("%s", show_examples(inputs.train, tokenizer, options.show_examples, color=sys.stderr.isatty()))
         return Run(resolved, folder, source, tokenizer, inputs, method, answer, cut_rows).run()
+
+
+def seed_of(training: Mapping[str, Any]) -> int:
+    """Return ``--seed``, or its default."""
+    seed = training.get("seed")
+    return DEFAULT_SEED if seed is None else int(seed)
 
 
 def output_folder(options: FinetuneOptions) -> Path:
@@ -246,6 +255,7 @@ class Run:
     def train_once(self, resume_from: Path | None) -> FinetuneResult:
         """Load the model, train it, save what came out."""
         options = self.options
+        set_seed(seed_of(self.training))  # adapters start from random matrices, the same in every run with the same seed
         model = self.method.load_base(
             self.source, dtype=self.base_dtype(), device=options.device, trust_remote_code=options.trust_remote_code
         )

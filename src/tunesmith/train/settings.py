@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import UsageError
-from tunesmith.train.defaults import DEFAULT_BATCH_SIZE, Schedule, choose_schedule, warmup_steps
+from tunesmith.train.defaults import DEFAULT_BATCH_SIZE, DEFAULT_SEED, Schedule, choose_schedule, warmup_steps
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def make_plan(
         "logging_steps": schedule.logging_steps,
         "save_steps": schedule.save_steps,
         "eval_strategy": "steps" if schedule.eval_steps else "no",
-        "seed": 42,
+        "seed": DEFAULT_SEED,
     }
     if schedule.eval_steps:
         defaults["eval_steps"] = schedule.eval_steps
