@@ -138,6 +138,18 @@ def test_layers_are_kept_by_plain_peft(tmp_path: Path) -> None:
     assert not any("h.1" in key for key in method.trainable(model))
 
 
+def test_rank_alpha_and_dropout_reach_the_layers() -> None:
+    def layer(**options: float | bool) -> peft.tuners.lora.LoraLayer:
+        model = build_method("lora", **options).apply(tiny_model("llama"))  # type: ignore[arg-type]
+        return next(module for module in model.modules() if isinstance(module, peft.tuners.lora.LoraLayer))
+
+    assert layer().scaling["default"] == 32 / 16
+    scaled = layer(lora_r=4, lora_alpha=6, lora_dropout=0.25, use_rslora=True)
+    assert scaled.scaling["default"] == 6 / 4**0.5
+    assert scaled.lora_A["default"].weight.shape[0] == 4
+    assert scaled.lora_dropout["default"].p == 0.25
+
+
 def test_the_saved_configuration_is_short_and_for_inference(tmp_path: Path) -> None:
     base = tiny_model("llama")
     base.name_or_path = "someone/some-model"
