@@ -51,6 +51,8 @@ def test_the_work_grows_with_the_length_of_a_conversation() -> None:
     class Counting:
         """The tiny tokenizer, counting the characters it is given."""
 
+        backend_tokenizer = None
+
         def __init__(self) -> None:
             self.inner, self.characters = tiny_tokenizer(), 0
 
@@ -66,7 +68,7 @@ def test_the_work_grows_with_the_length_of_a_conversation() -> None:
         encode_examples([segments(*["question<|im_end|>", "answer<|im_end|>"] * turns)], tokenizer)  # type: ignore[arg-type]
         return tokenizer.characters
 
-    assert work(40) < 2.2 * work(20)
+    assert work(40) < 2.2 * work(20) < 2.2 * 20 * 2 * len("question<|im_end|>answer<|im_end|>")
 
 
 def test_neighbours_of_one_kind_are_joined_and_the_unlearnt_end_is_dropped() -> None:
