@@ -54,6 +54,14 @@ def dequantize_model(model: nn.Module, *, dtype: torch.dtype | None = None) -> P
     return plain.eval()
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Return how many parameters ``model`` has: weights in 4 bits count each, not by the bytes they are packed in, and tied ones once."""
+    in_four_bits = {id(module.weight): module for module in model.modules() if isinstance(module, GridLinear) or is_nf4(module)}
+    packed = sum(cast(nn.Linear, module).weight.numel() for module in in_four_bits.values())
+    unpacked = sum(cast(nn.Linear, module).in_features * cast(nn.Linear, module).out_features for module in in_four_bits.values())
+    return sum(parameter.numel() for parameter in model.parameters()) - packed + unpacked
+
+
 def _exact_dtype(base: nn.Module) -> torch.dtype:
     values: list[Any] = [module for module in base.modules() if is_nf4(module)]
     return nf4_dtype(values[0]) if values else torch.float32

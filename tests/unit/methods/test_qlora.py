@@ -24,7 +24,7 @@ from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods import build_method
 from tunesmith.methods.adapters import load_adapter
 from tunesmith.methods.added_tokens import add_token_rows, train_token_rows
-from tunesmith.methods.dequantized import dequantize_model
+from tunesmith.methods.dequantized import count_parameters, dequantize_model
 from tunesmith.methods.grid import quantize
 from tunesmith.methods.grid_linear import GridLinear
 from tunesmith.methods.qlora import QLora, _stored_dtype
@@ -241,6 +241,17 @@ def test_values_that_cannot_be_right_are_refused(options: dict[str, object], mes
     with pytest.raises(UsageError) as raised:
         build_method("qlora", **options)  # type: ignore[arg-type]
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("quant_type", QUANT_TYPES)
+@pytest.mark.parametrize("family", ["smollm", "llama", "gpt2"])
+def test_packed_weights_are_counted_one_by_one(quant_type: str, family: str, tmp_path: Path) -> None:
+    method, original = qlora(quant_type), tiny_model(family)
+    base = base_of(method, save_tiny(family, tmp_path))
+    num_parameters = sum(parameter.numel() for parameter in original.parameters())
+    assert count_parameters(base) == count_parameters(original) == num_parameters
+    model = method.apply(base)
+    assert count_parameters(model) == num_parameters + sum(parameter.numel() for parameter in method.trainable(model).values())
 
 
 def test_quant_type_has_no_effect_with_lora() -> None:
