@@ -9,22 +9,51 @@ from tunesmith.data.provenance import FILE_COLUMN, data_columns
 from tunesmith.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
     from datasets import Dataset
 
 
+def number_column(dataset: Dataset, column: str) -> npt.NDArray[np.int32]:
+    """Return a column of whole numbers, read as one Arrow column rather than row by row."""
+    import numpy as np
+
+    return np.asarray(dataset.select_columns([column]).with_format("arrow")[:][column].to_numpy(), dtype=np.int32)
+
+
 def name_class_labels(dataset: Dataset) -> Dataset:
-    """Return the rows with the names of class labels in place of their numbers (none for -1)."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from datasets import ClassLabel, Value
+    """Return the rows with the names of class labels in place of their numbers (none for -1), in lists of them too."""
+    from datasets import ClassLabel, List, Value
 
     for name, feature in list(dataset.features.items()):
-        if isinstance(feature, ClassLabel) and name != FILE_COLUMN:
-            numbers = dataset.with_format("arrow")[:][name].combine_chunks()
-            known = pc.if_else(pc.less(numbers, 0), pa.scalar(None, numbers.type), numbers)
-            names = pa.array(feature.names, pa.string()).take(known)
-            dataset = dataset.remove_columns(name).add_column(name, names, feature=Value("string"))
+        in_lists = isinstance(feature, List) and isinstance(feature.feature, ClassLabel)
+        if name == FILE_COLUMN or not (in_lists or isinstance(feature, ClassLabel)):
+            continue
+        numbers = dataset.with_format("arrow")[:][name].combine_chunks()
+        known = feature.feature.names if in_lists else feature.names
+        column = _named_lists(numbers, known) if in_lists else _named(numbers, known)
+        text = Value("string")
+        dataset = dataset.remove_columns(name).add_column(name, column, feature=List(text) if in_lists else text)
     return dataset
+
+
+def _named(numbers: pa.Array, names: Sequence[str]) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = pc.if_else(pc.less(numbers, 0), pa.scalar(None, numbers.type), numbers)
+    return pa.array(names, pa.string()).take(known)
+
+
+def _named_lists(lists: pa.Array, names: Sequence[str]) -> pa.Array:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(lists), 0)))
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, _named(lists.flatten(), names))
 
 
 def check_mapping(map_columns: Mapping[str, str], columns: Sequence[str], *, origin: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ class Format:
         column = self.answer_column or ""
         if _is_messages(row.get(column)):
             return [as_text(row[column][-1].get("content"))]  # type: ignore[index]
-        if column not in row and self.name:
+        if column not in row:
             column = next((name for name in self.layout.roles.get("answer", ()) if name in row), column)
         return answer_texts(row.get(column))
 
@@ -320,8 +320,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_none(item) for item in value]
     return value
-
-
-def format_names() -> Iterable[str]:
-    """Return the names of all known formats."""
-    return tuple(_BY_NAME)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.cache import ARROW_PREFIX, Store, content_hash, open_arrow, temporary_folder, tokenizer_hash
+from tunesmith.data.columns import number_column
 from tunesmith.data.lengths import Cut, choose_max_seq_len, cut_rows
 from tunesmith.data.provenance import data_columns, place_of
 from tunesmith.data.tokenize import IGNORE_INDEX, encode_examples
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 #: Part of the key: raised whenever the same rows would be tokenized otherwise.
 TOKENIZING_VERSION = 1
 BATCH_ROWS = 1000
+#: How often a long preparation says where it is.
+PROGRESS_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ class Prepared:
     num_cut_rows: int = 0
     num_cut_tokens: int = 0
     num_dropped_rows: int = 0
+
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Return the tokens of each row, at once (``dataset["length"]`` goes row by row)."""
+        return number_column(self.dataset, "length")
 
 
 def prepare(
@@ -85,7 +92,7 @@ def prepare(
         DataError: for a row that can't be rendered, when nothing is left to learn from, or when too much is cut.
     """
     tokenized = tokenize(dataset, template, tokenizer, cache=cache, num_proc=num_proc)
-    lengths, supervised, rows = (_numbers(tokenized, name) for name in ("length", "num_supervised", "row"))
+    lengths, supervised, rows = (number_column(tokenized, name) for name in ("length", "num_supervised", "row"))
     _check_supervised(dataset, template, supervised)
     longest = choose_max_seq_len(lengths[supervised > 0], max_seq_len, model_max_len)
     cut = cut_rows(tokenized, lengths, supervised, longest)
@@ -143,6 +150,8 @@ def _encode_rows(dataset: Dataset, template: Template, tokenizer: PreTrainedToke
     names = data_columns(dataset)
 
     def encode(batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        if indices[0] and indices[0] % PROGRESS_ROWS == 0:
+            log.info("%s of %s rows tokenized.", f"{indices[0]:,}", f"{len(dataset):,}")
         examples, sources = [], []
         for index, values in zip(indices, zip(*(batch[name] for name in names), strict=True), strict=True):
             try:
@@ -178,13 +187,6 @@ def _encode_rows(dataset: Dataset, template: Template, tokenizer: PreTrainedToke
         new_fingerprint=hashlib.sha256(str(folder).encode()).hexdigest()[:16],
         num_proc=num_proc if num_proc and num_proc > 1 else None,
     )
-
-
-def _numbers(dataset: Dataset, column: str) -> npt.NDArray[np.int32]:
-    """Return a column of numbers, read as one Arrow column rather than row by row."""
-    import numpy as np
-
-    return np.asarray(dataset.select_columns([column]).with_format("arrow")[:][column].to_numpy(), dtype=np.int32)
 
 
 def _check_supervised(dataset: Dataset, template: Template, supervised: npt.NDArray[np.int32]) -> None:

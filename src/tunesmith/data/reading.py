@@ -16,7 +16,7 @@ from tunesmith.data.json_rows import ColumnTypes, fit_row, iterate_json, json_sh
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 log = logging.getLogger(__name__)
 
@@ -116,20 +116,15 @@ def _read_json_slowly(path: Path, shape: str, temporary: Path, error: DataError 
     for name in types.mixed():
         log.warning("%s: column '%s' holds texts and other values; all are read as text", path, name)
     features = types.features()
-
-    def fitted(file: str, layout: str) -> Iterator[dict[str, Any]]:
-        for row in iterate_json(Path(file), layout):
-            yield fit_row(row, features)
-
-    built = Dataset.from_generator(
-        fitted,
-        features=features,
-        gen_kwargs={"file": str(path), "layout": shape},
-        cache_dir=str(temporary / "slow"),
-        fingerprint=temporary.name.strip("."),
-    )
+    sources = {"file": str(path), "shape": shape, "features": features}
+    built = Dataset.from_generator(_fitted, features=features, gen_kwargs=sources, cache_dir=str(temporary / "slow"))
     assert isinstance(built, Dataset)
     return built
+
+
+def _fitted(file: str, shape: str, features: Features) -> Iterator[dict[str, Any]]:
+    for row in iterate_json(Path(file), shape):
+        yield fit_row(row, features)
 
 
 def _read_csv(path: Path, temporary: Path) -> Dataset:

@@ -99,6 +99,11 @@ def load_splits(
     return Splits(parts[0], parts[1], parts[2], loaded.origin, files)
 
 
+def _check_subset(subset: str | None, what: str) -> None:
+    if subset is not None:
+        raise UsageError(f"the subset '{subset}' has no effect: {what} has none", fix="Leave --train_subset and --eval_subset out")
+
+
 def _load(data_name: str | None, data_files: DataFiles | None, subset: str | None, token: str | None, revision: str | None) -> _Loaded:
     """Find out what a name stands for, and read all its splits."""
     if data_name is None and not data_files:
@@ -106,8 +111,10 @@ def _load(data_name: str | None, data_files: DataFiles | None, subset: str | Non
     if data_name is None or (data_name in BUILDERS and not Path(data_name).exists()):
         if not data_files:
             raise UsageError(f"--data_name {data_name} says what the files are, but no files are named", fix="Name them: --data_files FILE")
+        _check_subset(subset, "a list of files")
         return _load_files(_listed(data_files, Path()), kind=BUILDERS[data_name] if data_name else None)
     if data_name.startswith(SAMPLE_PREFIX):
+        _check_subset(subset, data_name)
         return _load_sample(data_name)
     path = Path(data_name).expanduser()
     if path.is_dir():
@@ -116,6 +123,7 @@ def _load(data_name: str | None, data_files: DataFiles | None, subset: str | Non
         if data_files:
             fix = "Give all of them in --data_files"
             raise UsageError(f"--data_name {data_name} is a file itself, so --data_files has no effect", fix=fix)
+        _check_subset(subset, data_name)
         return _load_files({"train": [path]})
     return _Loaded(load_hub(data_name, subset=subset, data_files=data_files, token=token, revision=revision), data_name)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.chat_templates import CHAT_TEMPLATES, find_chat_template
 from tunesmith.data.conversations import ChatRenderer, end_of_turn, reasons, without_thinking
-from tunesmith.data.formats import Format, Message
+from tunesmith.data.formats import Format, Message, answer_texts
 from tunesmith.data.placeholders import as_text, check_placeholders, unescape
 from tunesmith.data.text_templates import first_special_token, split_blanks, take_apart, text_prompt, text_segments, unknown_special_tokens
 from tunesmith.data.tokenize import Segment, encode_texts, merge_segments
@@ -122,7 +122,7 @@ class Template:
             return [as_text(message.get("content")) for message in spoken[-1:]]
         if self.format:
             return self._format().answers(row)
-        return Format("", self.task, (("answer", self.answer_column or ""),)).answers(row)
+        return answer_texts(row.get(self.answer_column or ""))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the ids at which an answer ends: the template's stop tokens and the tokenizer's EOS."""

@@ -44,7 +44,7 @@ def test_ids_and_labels() -> None:
     assert prepared.dataset[0] == {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer, "length": len(prompt + answer)}
     integers = Value("int32")
     assert prepared.dataset.features == {"input_ids": List(integers), "labels": List(integers), "length": integers}
-    assert prepared.num_tokens == sum(prepared.dataset["length"])
+    assert prepared.num_tokens == sum(prepared.lengths().tolist()) == sum(prepared.dataset["length"])
     assert prepared.num_supervised == sum(label != -100 for row in prepared.dataset for label in row["labels"])
     assert (prepared.num_cut_rows, prepared.num_cut_tokens, prepared.num_dropped_rows) == (0, 0, 0)
 
@@ -189,6 +189,13 @@ def test_a_broken_run_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         prepare(rows(("ab", "cd")), template(), TOKENIZER)
     assert list((tmp_path / "cache" / "tokenized").iterdir()) == []
+
+
+def test_a_long_preparation_says_where_it_is(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(room, "PROGRESS_ROWS", 1000)
+    with caplog.at_level(logging.INFO, logger="tunesmith"):
+        prepare(rows(*[("a", "b")] * 2500), template(), TOKENIZER)
+    assert [record.getMessage() for record in caplog.records] == ["1,000 of 2,500 rows tokenized.", "2,000 of 2,500 rows tokenized."]
 
 
 def test_several_processes_give_the_same_rows() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest_types import Write
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from tunesmith.data.provenance import data_columns, place_of
 from tunesmith.data.sources import Splits, load_splits
@@ -65,6 +65,13 @@ def test_parquet_and_class_labels_by_name(tmp_path: Path) -> None:
     train = load_splits(data_name=str(tmp_path / "rows.parquet")).train
     assert train["label"][:] == ["pos", "neg", None]
     assert set(data_columns(train)) == {"label", "text"}
+
+
+def test_lists_of_class_labels_by_name(tmp_path: Path) -> None:
+    features = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=["O", "B"]))})
+    rows = {"tokens": [["a"], [], ["b", "c"], ["d"]], "tags": [[1], [], [0, 1], None]}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    assert load_splits(data_name=str(tmp_path / "rows.parquet")).train["tags"][:] == [["B"], [], ["O", "B"], []]
 
 
 def test_what_datasets_saved(tmp_path: Path) -> None:
@@ -124,6 +131,15 @@ def test_the_second_reading_comes_from_the_cache(write: Write, monkeypatch: pyte
     load_splits(data_name=str(path))
     monkeypatch.setattr("tunesmith.data.reading._convert", lambda *_: pytest.fail("converted again"))
     assert rows_of(load_splits(data_name=str(path)).train) == [ROW]
+
+
+def test_nothing_is_printed(write: Write, capfd: pytest.CaptureFixture[str]) -> None:
+    write("fast.jsonl", [ROW])
+    write("slow.jsonl", [{"text": "a", "label": "2020-01-01"}])
+    with pytest.raises(DataError):
+        load_splits(data_name=str(write("bad.jsonl", "{")))
+    assert len(load_splits(data_files=["fast.jsonl", "slow.jsonl"]).train) == 2
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
@@ -252,6 +268,9 @@ def test_files_without_a_split_in_their_name_are_training_rows(write: Write, cap
         ({"data_name": "rows.jsonl", "max_samples": 0}, "--max_samples 0 leaves no row"),
         ({"data_name": "rows.jsonl", "map_columns": {"text": "label"}}, "would give 'text' and 'label' one name, 'label'"),
         ({"data_name": "rows.jsonl", "map_columns": {"text": "a", "label": "a"}}, "would give 'text' and 'label' one name, 'a'"),
+        ({"data_name": "rows.jsonl", "train_subset": "en"}, "the subset 'en' has no effect: rows.jsonl has none"),
+        ({"data_name": "sample:tones", "eval_subset": "en"}, "the subset 'en' has no effect: sample:tones has none"),
+        ({"data_files": "rows.jsonl", "train_subset": "en"}, "the subset 'en' has no effect: a list of files has none"),
         ({"data_name": "rows.jsonl", "train_split": "train["}, "--train_split 'train\\[' is no split"),
         ({"data_name": "sample:ton"}, "unknown sample 'ton'"),
     ],
