@@ -20,9 +20,13 @@ def test_every_prompt_is_in_one_batch_longest_first() -> None:
 
 
 def test_a_batch_stays_within_the_budget() -> None:
-    batches = plan_batches(LENGTHS, max_new_tokens=100)
-    assert all(len(batch) * (max(LENGTHS[index] for index in batch) + 100) <= TOKEN_BUDGET for batch in batches)
-    assert max(map(len, batches)) == MOST_ROWS
+    batches = plan_batches(LENGTHS, max_new_tokens=8)
+    assert all(len(batch) * (max(LENGTHS[index] for index in batch) + 8) <= TOKEN_BUDGET for batch in batches)
+    assert max(map(len, batches)) > 8
+
+
+def test_a_batch_has_no_more_rows_than_help() -> None:
+    assert [len(batch) for batch in plan_batches([5] * 150, max_new_tokens=8)] == [MOST_ROWS, MOST_ROWS, 150 - 2 * MOST_ROWS]
 
 
 def test_a_prompt_beyond_the_budget_goes_alone() -> None:

@@ -6,9 +6,9 @@ import random
 
 import pytest
 import torch
-from tiny_models import FAMILIES, tiny_model
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedModel
 
+from tiny_models import FAMILIES, tiny_model
 from tunesmith.runtime.decoding import BatchDecoder, common_prefix_length
 
 #: Largest difference between float32 logits computed in another order; logits here reach 4.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from tiny_models import tiny_tokenizer
 
+from tiny_models import tiny_tokenizer
 from tunesmith.data.templates import Template
 from tunesmith.runtime.stopping import StopRule, TextStream, decode
 
