@@ -21,9 +21,10 @@ from pathlib import Path
 
 LIMIT_GIB = 2.0
 WORDS = (
-    "account balance card payment transfer refund pending arrived late charged twice cancel order exchange rate fee limit top up "
-    "my the a is was has not why how when can could please help still waiting week since yesterday again today"
-).split()
+    "account", "balance", "card", "payment", "transfer", "refund", "pending", "arrived", "late", "charged", "twice", "cancel", "order",
+    "exchange", "rate", "fee", "limit", "my", "the", "a", "is", "was", "has", "not", "why", "how", "when", "can", "could", "please",
+    "help", "still", "waiting", "week", "since", "yesterday", "again", "today",
+)  # fmt: skip
 LABELS = [f"intent_{number}" for number in range(77)]
 SUFFIXES = {"lines": "jsonl", "chat": "jsonl", "list": "json", "csv": "csv"}
 
