@@ -10,7 +10,7 @@ from pathlib import Path
 
 def environment() -> dict[str, str]:
     """The environment of a command under test."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}  # one thread, as conftest.py says
 
 
 def command(*arguments: object, cwd: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -64,7 +64,7 @@ class FinetuneOptions(ModelOptions):
         None, "Another chat template: a Jinja file, or the name of a known one.", group=DATA, metavar="FILE|NAME"
     )
     map_columns: dict[str, str] | None = option(
-        None, "Rename columns before use: WANTED=FOUND, several with commas or spaces.", group=DATA, metavar="NAME=COLUMN"
+        None, "Rename columns before anything else looks at them: OLD=NEW, several with commas or spaces.", group=DATA, metavar="OLD=NEW"
     )
     train_on_prompt: bool = option(False, "Learn the prompt too, not only the answer.", group=DATA)
     show_examples: int = option(0, "Print N prepared examples before training, masked parts dimmed.", group=DATA, at_least=0)

@@ -24,7 +24,9 @@ from tunesmith.data.preview import show_examples
 from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
 from tunesmith.methods import build_method
+from tunesmith.methods.added_tokens import add_token_rows, train_token_rows
 from tunesmith.methods.protocol import Method
+from tunesmith.models.checks import read_config
 from tunesmith.models.load import load_tokenizer
 from tunesmith.models.precision import choose_dtype
 from tunesmith.models.sources import ModelSource, resolve_model
@@ -109,7 +111,7 @@ def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) ->
             options,
             source,
             tokenizer,
-            model_max_len=max_positions(source, trust_remote_code=options.trust_remote_code),
+            model_max_len=max_positions(source),
             seed=seed_of(options.training),
             report=cut_rows,
         )
@@ -138,15 +140,16 @@ def output_folder(options: FinetuneOptions) -> Path:
     return next(path for path in candidates if path not in existing)
 
 
-def max_positions(source: ModelSource, *, trust_remote_code: bool = False) -> int | None:
+def max_positions(source: ModelSource) -> int | None:
     """Return the most tokens the model was made for, or None where its configuration doesn't say."""
-    from transformers import AutoConfig
-
     if source.kind == "gguf":
         return None
-    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-    config = config.get_text_config()
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    config = read_config(source.folder)
+    text = config.get("text_config") or config
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if isinstance(text.get(name), int):
+            return int(text[name])
+    return None
 
 
 def method_of(resolved: Resolved[FinetuneOptions]) -> Method:
@@ -260,6 +263,8 @@ class Run:
             self.source, dtype=self.base_dtype(), device=options.device, trust_remote_code=options.trust_remote_code
         )
         config, num_parameters = model.config, sum(parameter.numel() for parameter in model.parameters())
+        new_tokens = add_token_rows(model, len(self.tokenizer))
+        self.method = train_token_rows(self.method, new_tokens)
         trained = self.method.apply(model)
         device = next(trained.parameters()).device
         plan = make_plan(
@@ -297,7 +302,7 @@ class Run:
                 raise
         examples = [Example(*row) for row in zip(self.prompts(), self.references(), before, self.answers(trained), strict=True)]
         restore_model(trained)
-        return self.save(trained, num_parameters, plan, outcome, examples)
+        return self.save(trained, plan, outcome, examples, resized=bool(new_tokens))
 
     def base_dtype(self) -> str:
         """The frozen weights' type; ``--bf16`` and ``--fp16`` of the training arguments mean the same as ``--torch_dtype``."""
@@ -391,8 +396,8 @@ class Run:
 
     # Results
 
-    def save(self, model: nn.Module, num_parameters: int, plan: Plan, outcome: Outcome, examples: list[Example]) -> FinetuneResult:
-        """Write the results and say how it went."""
+    def save(self, model: nn.Module, plan: Plan, outcome: Outcome, examples: list[Example], *, resized: bool) -> FinetuneResult:
+        """Write the results and say how it went; ``resized``: the base has rows for added tokens, so links to its files won't do."""
         metrics = results.metrics_of(outcome.history, outcome.kept_step)
         told = words.outcome(metrics, outcome, plan)
         record = self.resolved.record()
@@ -414,7 +419,7 @@ class Run:
             metrics=dict(metrics),
         )
         results.save_results(
-            model, self.method, source=self.source, tokenizer=self.tokenizer, template=self.inputs.template, folder=self.folder, manifest=manifest
+            model, self.method, source=self.source, tokenizer=self.tokenizer, template=self.inputs.template, folder=self.folder, manifest=manifest, resized=resized
         )
         adapter = self.folder / "adapter"
         return FinetuneResult(

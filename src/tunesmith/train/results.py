@@ -21,7 +21,15 @@ TEMPLATE_FILE = "template.json"
 
 
 def save_results(
-    model: nn.Module, method: Method, *, source: ModelSource, tokenizer: Any, template: Template, folder: Path, manifest: Manifest
+    model: nn.Module,
+    method: Method,
+    *,
+    source: ModelSource,
+    tokenizer: Any,
+    template: Template,
+    folder: Path,
+    manifest: Manifest,
+    resized: bool = False,
 ) -> None:
     """Write everything that others load, the manifest last: a folder with a manifest is a finished run.
 
@@ -32,14 +40,17 @@ def save_results(
         tokenizer, template: as used in training.
         folder: the run's folder.
         manifest: what it is.
+        resized: the base was given rows for added tokens.
     """
     if method.saves_adapter:
+        own_base = resized or method.grid() is not None or source.kind == "gguf"
+        name_base(model, source.name if source.kind == "hub" and not own_base else str((folder / "model").absolute()))
         with new_folder(folder / "adapter", part_of_run=True) as adapter:
             method.save(model, adapter)
             tokenizer.save_pretrained(adapter)
             write_template(adapter, template)
         with new_folder(folder / "model", part_of_run=True) as base:
-            place_base(model, method, source, tokenizer, base)
+            place_base(model, method, source, tokenizer, base, resized=resized)
     else:
         with new_folder(folder / "model", part_of_run=True) as whole:
             method.save(model, whole)
@@ -49,16 +60,27 @@ def save_results(
     write_manifest(folder, manifest)
 
 
-def place_base(model: nn.Module, method: Method, source: ModelSource, tokenizer: Any, folder: Path) -> None:
+def name_base(model: nn.Module, name: str) -> None:
+    """Name the base that the adapter belongs to, as plain peft looks it up: the hub's name, or the folder beside the adapter."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.name_or_path = name  # type: ignore[assignment]
+    for config in getattr(model, "peft_config", {}).values():
+        config.base_model_name_or_path = name
+
+
+def place_base(model: nn.Module, method: Method, source: ModelSource, tokenizer: Any, folder: Path, *, resized: bool) -> None:
     """Put the base model beside the adapter: links to its files, or, trained on a grid or read from GGUF, the weights it was trained on."""
     if method.grid() is not None:
         from tunesmith.methods.qlora import dequantize_model
 
         save_plain_model(dequantize_model(model), tokenizer, folder)
-    elif source.kind == "gguf":
+    elif source.kind == "gguf" or resized:
+        from tunesmith.methods.added_tokens import add_token_rows
         from tunesmith.models.load import load_model
 
-        save_plain_model(load_model(source, dtype="float32", device="cpu"), tokenizer, folder)
+        base = load_model(source, dtype="float32", device="cpu")
+        add_token_rows(base, len(tokenizer))
+        save_plain_model(base, tokenizer, folder)
     else:
         place_model(source.folder, folder)
 
