@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.formats import Message, Record
+from tunesmith.data.formats import Record
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.text_templates import first_special_token, split_blanks
 from tunesmith.data.tokenize import Segment
+from tunesmith.data.turns import Message
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,25 +1,24 @@
 """The row formats of the field, recognized by their column names and turned into one kind of record.
 
-To add one: a line in ``LAYOUTS`` (or, for conversations, a function like ``_sharegpt_messages``).
+To add one: a line in ``LAYOUTS`` (or, for conversations, a function like ``sharegpt_messages``).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.placeholders import as_text
+from tunesmith.data.turns import Message as Message
+from tunesmith.data.turns import is_messages, openai_message, parsed_json, sharegpt_message, without_none
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 log = logging.getLogger(__name__)
-
-Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Format:
             return _conversation(self, row)
         if self.name == "text":
             return Record(text=as_text(row.get(self.column("text") or "")))
-        if self.name == "prompt-completion" and _is_messages(row.get(self.column("prompt") or "")):
+        if self.name == "prompt-completion" and is_messages(row.get(self.column("prompt") or "")):
             return Record(messages=tuple(self._conversational(row)))
         messages = [*_system(self, row), {"role": "user", "content": self.user_turn(row)}]
         answer = self.answers(row)
@@ -164,15 +163,15 @@ class Format:
     def _conversational(self, row: Mapping[str, Any]) -> list[Message]:
         """Return the turns of a row whose prompt, and perhaps completion, are lists of messages (TRL writes such rows)."""
         prompt, completion = row[self.column("prompt") or ""], row.get(self.answer_column or "")
-        turns = [_openai_message(turn) for turn in prompt]
-        if completion is not None and _is_messages(completion):
-            return turns + [_openai_message(turn) for turn in completion]
+        turns = [openai_message(turn) for turn in prompt]
+        if completion is not None and is_messages(completion):
+            return turns + [openai_message(turn) for turn in completion]
         return turns + [{"role": "assistant", "content": text} for text in answer_texts(completion)[:1]]
 
     def answers(self, row: Mapping[str, object]) -> list[str]:
         """Return the answers in a row; a row without the answer's column may have it under another name of the format (refs, ref)."""
         column = self.answer_column or ""
-        if _is_messages(row.get(column)):
+        if is_messages(row.get(column)):
             return [as_text(row[column][-1].get("content"))]  # type: ignore[index]
         if column not in row:
             column = next((name for name in self.layout.roles.get("answer", ()) if name in row), column)
@@ -242,81 +241,18 @@ def _match(layout: Layout, columns: Sequence[str]) -> tuple[tuple[str, str], ...
     return tuple(found.items())
 
 
-def _is_messages(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
-
-
 def _system(form: Format, row: Mapping[str, object]) -> list[Message]:
     text = as_text(row.get(form.column("system") or ""))
     return [{"role": "system", "content": text}] if text.strip() else []
 
 
-_SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-}
-
-
 def _conversation(form: Format, row: Mapping[str, object]) -> Record:
     column = form.column("messages") or form.column("conversations") or ""
-    turns = _parsed(row.get(column))
+    turns = parsed_json(row.get(column))
     if not isinstance(turns, (list, tuple)) or not all(isinstance(turn, Mapping) for turn in turns):
         found = as_text(row.get(column))[:60]
         raise DataError(f"column '{column}' is no list of messages, it holds {found!r}", fix='Write [{"role": "user", "content": "…"}, …]')
-    read: Callable[[Mapping[str, Any]], Message] = _openai_message if form.name == "messages" else _sharegpt_message
+    read: Callable[[Mapping[str, Any]], Message] = openai_message if form.name == "messages" else sharegpt_message
     messages = [*_system(form, row), *(read(turn) for turn in turns)]
-    tools = _parsed(row.get(form.column("tools") or ""))
-    return Record(messages=tuple(messages), tools=tuple(_without_none(tool) for tool in tools or ()))
-
-
-def _openai_message(turn: Mapping[str, Any]) -> Message:
-    if "role" not in turn and "from" in turn:
-        return _sharegpt_message(turn)
-    if "role" not in turn:
-        raise DataError(f"a message has no 'role'; it has: {', '.join(turn)}", fix='Write {"role": "user", "content": "…"}')
-    message: Message = _without_none(turn)
-    message.setdefault("content", "")
-    for call in message.get("tool_calls", ()):
-        function = call.get("function", {})
-        if isinstance(function.get("arguments"), str):
-            function["arguments"] = _parsed(function["arguments"])
-    return message
-
-
-def _sharegpt_message(turn: Mapping[str, Any]) -> Message:
-    if "role" in turn:
-        return _openai_message(turn)
-    role = _SHAREGPT_ROLES.get(str(turn.get("from")).lower())
-    if role is None:
-        known = ", ".join(_SHAREGPT_ROLES)
-        raise DataError(f"a turn is from {turn.get('from')!r}; known: {known}", fix='Write {"from": "human", "value": "…"}')
-    return {"role": role, "content": as_text(turn.get("value"))}
-
-
-def _parsed(value: Any) -> Any:
-    """Return JSON written as a string (a way round Arrow's types) as what it means; anything else as it is."""
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _without_none(value: Any) -> Any:
-    """Drop the keys that Arrow filled with nulls because another row has them."""
-    if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [_without_none(item) for item in value]
-    return value
+    tools = parsed_json(row.get(form.column("tools") or ""))
+    return Record(messages=tuple(messages), tools=tuple(without_none(tool) for tool in tools or ()))

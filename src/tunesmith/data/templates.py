@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.chat_templates import CHAT_TEMPLATES, find_chat_template
 from tunesmith.data.conversations import ChatRenderer, end_of_turn, reasons, without_thinking
-from tunesmith.data.formats import Format, Message, answer_texts
+from tunesmith.data.formats import Format, answer_texts
 from tunesmith.data.placeholders import as_text, check_placeholders, unescape
 from tunesmith.data.text_templates import first_special_token, split_blanks, take_apart, text_prompt, text_segments, unknown_special_tokens
 from tunesmith.data.tokenize import Segment, encode_texts, merge_segments
+from tunesmith.data.turns import Message
 from tunesmith.errors import DataError, UsageError
 
 if TYPE_CHECKING:

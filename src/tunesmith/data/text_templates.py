@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.formats import Message
 from tunesmith.data.placeholders import Piece, as_text, fill, parse_placeholders
 from tunesmith.data.tokenize import Segment, special_tokens
+from tunesmith.data.turns import Message
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
