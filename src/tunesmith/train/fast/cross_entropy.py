@@ -50,7 +50,7 @@ def linear_cross_entropy(
     if hidden.dim() != 2 or labels.shape != hidden.shape[:1] or hidden.shape[1] != weight.shape[1]:
         raise ShapeError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)} and labels {tuple(labels.shape)} don't fit together")
     options = (float(scale), None if softcap is None else float(softcap), int(chunk_tokens))
-    loss_sum, num_correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels, options)
+    loss_sum, num_correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels, options)  # type: ignore[no-untyped-call]
     return CrossEntropy(loss_sum, int(num_correct))
 
 
@@ -96,7 +96,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss_sum.float(), num_correct
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         weight_dtype, bias_dtype = ctx.dtypes
         return (

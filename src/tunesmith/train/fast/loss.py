@@ -2,19 +2,20 @@
 
 B batch, T tokens, D hidden size, V vocabulary, N supervised tokens.
 
-The output layer is run on the N positions whose next token is supervised, not on all ``B x T``: with a vocabulary of 49,152 it is a fifth of
-the work of a model of 135M parameters, and the float32 softmax over it is slow and large.
+The output layer is run on the N positions whose next token is supervised, not on all ``B x T``: with a vocabulary of 49,152 it is a
+fifth of the work of a model of 135M parameters, and the float32 softmax over it is slow and large.
 """
 
 from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.structure import backbone, output_embedding
+from tunesmith.models.structure import backbone, causal_lm, output_embedding
 from tunesmith.train.fast.acceleration import evaluation_mode, packed_hidden_states, packing_of
 from tunesmith.train.fast.cross_entropy import linear_cross_entropy
 from tunesmith.train.fast.microbatch import IGNORE
@@ -122,8 +123,8 @@ def _head_of(model: nn.Module) -> _Head | None:
 
 def _declared_head(model: nn.Module) -> _Head:
     """What the configuration says about the logits; families spell it differently."""
-    config = getattr(model, "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config: Any = causal_lm(model).config
+    config = config.get_text_config()
     divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite
     factor = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0  # Cohere, Falcon-H1
     return _Head(scale=float(factor) / float(divisor), softcap=getattr(config, "final_logit_softcapping", None))

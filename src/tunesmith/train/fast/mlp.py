@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tunesmith.train.fast.lora_linear import SharedInput, dropout_of
-from tunesmith.train.fast.products import AdapterCopies, product_gradients, products
+from tunesmith.train.fast.lora_linear import SharedInput
+from tunesmith.train.fast.products import Kept, SharedLayers, product_gradients, products
 
 
 class Activation(NamedTuple):
@@ -41,28 +41,27 @@ ACTIVATIONS["swish"] = ACTIVATIONS["silu"]
 
 class _GatedMlp(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, inner: AdapterCopies, outer: AdapterCopies, activation: Activation, inputs: Tensor, *parameters: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, inner: SharedLayers, outer: SharedLayers, activation: Activation, inputs: Tensor, *parameters: Tensor) -> Tensor:
         rows = inputs.reshape(-1, inputs.shape[-1])
-        (gate, up), low_rank = products(inner, rows)
-        (output,), outer_low_rank = products(outer, activation.value(gate).mul_(up))
-        ctx.save_for_backward(rows if inner.rank else None, gate, up, low_rank, outer_low_rank)
+        (gate, up), inner_kept = products(inner, rows)
+        (output,), outer_kept = products(outer, activation.value(gate).mul_(up))
+        ctx.save_for_backward(rows if inner.rank else None, gate, up, *inner_kept.tensors(), *outer_kept.tensors())
         ctx.inner, ctx.outer, ctx.activation, ctx.shape = inner, outer, activation, inputs.shape
+        ctx.num_inner = len(inner_kept.tensors())
         return output.reshape(inputs.shape)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        rows, gate, up, low_rank, outer_low_rank = ctx.saved_tensors
-        grad = grad.reshape(-1, grad.shape[-1])
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        rows, gate, up, *kept = ctx.saved_tensors
+        inner_kept, outer_kept = Kept.of_tensors(kept[: ctx.num_inner]), Kept.of_tensors(kept[ctx.num_inner :])
         active = ctx.activation.value(gate)
-        d_product, _, d_outer = product_gradients(ctx.outer, active * up, outer_low_rank, [grad], needs_rows=True)
+        grads = [grad.reshape(-1, grad.shape[-1])]
+        d_product, _, d_outer = product_gradients(ctx.outer, active * up, outer_kept, grads, needs_rows=True)
         assert d_product is not None
         d_up = active.mul_(d_product)
         d_gate = ctx.activation.gradient(d_product.mul_(up), gate)
-        d_rows, _, d_inner = product_gradients(
-            ctx.inner, gate if rows is None else rows, low_rank, [d_gate, d_up], needs_rows=ctx.needs_input_grad[3]
-        )
+        rows = gate if rows is None else rows  # without adapters only its dtype is looked at
+        d_rows, _, d_inner = product_gradients(ctx.inner, rows, inner_kept, [d_gate, d_up], needs_rows=ctx.needs_input_grad[3])
         return (None, None, None, None if d_rows is None else d_rows.reshape(ctx.shape), *d_inner, *d_outer)
 
 
@@ -71,26 +70,26 @@ def fast_mlp_forward(module: nn.Module, activation_name: str) -> bool:
 
     Returns: whether the module is of a kind that it fits.
     """
-    names = ("gate_proj", "up_proj", "down_proj")
     activation = ACTIVATIONS.get(activation_name)
-    if activation is None or "forward" in module.__dict__ or {name for name, _ in module.named_children()} - {"act_fn", "bottleneck"} != set(names):
+    children = dict(module.named_children())
+    found = [children.pop(name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    gate_proj, up_proj, down_proj = found
+    # A bottleneck adapter is a child too, which a hook calls after the forward.
+    if activation is None or "forward" in module.__dict__ or children.keys() - {"act_fn", "bottleneck"}:
         return False
-    gate_proj, up_proj, down_proj = (getattr(module, name) for name in names)
+    if gate_proj is None or up_proj is None or down_proj is None:
+        return False
     inner, outer = SharedInput([gate_proj, up_proj]), SharedInput([down_proj])
-    if inner.copies() is None or outer.copies() is None:
+    if inner.known_layers() is None or outer.known_layers() is None:
         return False
     own = type(module).forward
 
-    def forward(self: nn.Module, x: Tensor) -> Tensor:
-        inner_copies, outer_copies = inner.copies(), outer.copies()
-        dropout = any(dropout_of(layer) for layer in (gate_proj, up_proj, down_proj))
-        if inner_copies is None or outer_copies is None or dropout or torch.is_autocast_enabled(x.device.type):
-            result: Tensor = own(self, x)
-            return result
-        output: Tensor = _GatedMlp.apply(
-            inner_copies, outer_copies, activation, x, *inner_copies.parameters(), *outer_copies.parameters()
-        )
-        return output
+    def forward(self: nn.Module, x: Tensor) -> Any:
+        inner_layers, outer_layers = inner.layers(x), outer.layers(x)
+        if inner_layers is None or outer_layers is None or inner.dropout() or outer.dropout():
+            return own(self, x)
+        parameters = (*inner_layers.parameters(), *outer_layers.parameters())
+        return _GatedMlp.apply(inner_layers, outer_layers, activation, x, *parameters)  # type: ignore[no-untyped-call]
 
-    module.forward = types.MethodType(forward, module)  # type: ignore[method-assign]
+    module.forward = types.MethodType(forward, module)
     return True

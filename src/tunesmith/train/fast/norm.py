@@ -9,7 +9,7 @@ N tokens, D normalized size.
 from __future__ import annotations
 
 import types
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Normalize the last dimension of ``x`` ``(..., D)``; ``weight`` ``(D,)`` is applied in float32."""
-    output: Tensor = _RmsNorm.apply(x, weight, eps)
-    return output
+    return cast(Tensor, _RmsNorm.apply(x, weight, eps))  # type: ignore[no-untyped-call]
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -27,10 +26,11 @@ class _RmsNorm(torch.autograd.Function):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, scale, weight)
-        return (x * scale).mul_(weight.float()).to(x.dtype)
+        normalized: Tensor = (x * scale).mul_(weight.float()).to(x.dtype)
+        return normalized
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, scale, weight = ctx.saved_tensors
         x_hat = x * scale  # float32
         d_weight = None
@@ -61,7 +61,7 @@ def fast_norm_forward(module: nn.Module) -> bool:
         weight: Tensor = self.weight  # type: ignore[assignment]
         return rms_norm(x, weight + offset if offset else weight, eps)
 
-    module.forward = types.MethodType(forward, module)  # type: ignore[method-assign]
+    module.forward = types.MethodType(forward, module)
     return True
 
 

@@ -1,124 +1,143 @@
 """Causal attention for many short rows: a handful of batched products, no copies of key and value heads, no float32 passes.
 
-B rows, T tokens of a row, P tokens of a prefix that all rows share, S = P + T keys; H query heads, K key-value heads, G = H / K; E head size.
+N tokens of a packed batch; of one of its groups: B rows, T tokens of a row, P tokens of the prefix that all rows share, S = P + T keys.
+H query heads, K key-value heads, G = H / K; E head size.
 
-The scores are kept transposed, ``(B*K, S, G*T)``: a softmax over a middle dimension runs over long vectors of the last one, while the usual
-softmax over 30 keys spends its time on the ends of its rows (8 times as long, in bfloat16). The query heads of one key head lie side by side
-in the last dimension, so keys and values are never repeated. Mask and scaling are part of the product (``baddbmm``).
+The scores are kept transposed, ``(B*K, S, G*T)``: a softmax over a middle dimension runs along the long last one, while the usual softmax
+over 30 keys spends its time on the ends of its rows (4 times as long, in bfloat16). The query heads of one key head lie side by side in the
+last dimension, so keys and values are never repeated. Mask and scaling are part of the product (``baddbmm``).
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from tunesmith.train.fast.packing import RowGroup, TokenLayout
+
 
 def short_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    num_rows: int,
-    scaling: float,
-    prefix_key: Tensor | None = None,
-    prefix_value: Tensor | None = None,
-    softcap: float | None = None,
+    query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, *, scaling: float, softcap: float | None = None
 ) -> Tensor:
     """Softmax attention of every row to the prefix and, causally, to itself (Vaswani et al., 2017, section 3.2.1).
 
     Args:
-        query: ``(1, H, B*T, E)``, rows one after the other; any strides.
-        key: ``(1, K, B*T, E)``.
-        value: ``(1, K, B*T, E)``.
-        num_rows: B.
+        query: ``(N, H, E)``, any strides.
+        key: ``(N, K, E)``.
+        value: ``(N, K, E)``.
+        layout: which tokens are the prefix, and which the rows.
         scaling: factor on the scores.
-        prefix_key: ``(1, K, P, E)``, shared by all rows.
-        prefix_value: ``(1, K, P, E)``.
         softcap: ``softcap * tanh(score / softcap)`` before the mask, when given (Gemma 2).
 
-    Returns: ``(1, B*T, H, E)``.
+    Returns: ``(N, H, E)``, contiguous.
     """
-    output: Tensor = _ShortAttention.apply(query, key, value, prefix_key, prefix_value, num_rows, float(scaling), softcap)
-    return output
+    return cast(Tensor, _ShortAttention.apply(query, key, value, layout, float(scaling), softcap))  # type: ignore[no-untyped-call]
+
+
+class _Saved(NamedTuple):
+    """What the backward pass of one group needs."""
+
+    query: Tensor  # (B*K, G*T, E)
+    keys: Tensor  # (B*K, S, E)
+    values: Tensor  # (B*K, S, E)
+    weights: Tensor  # (B*K, S, G*T)
+    capped: Tensor | None  # (B*K, S, G*T), the scores' tanh
 
 
 class _ShortAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        prefix_key: Tensor | None,
-        prefix_value: Tensor | None,
-        num_rows: int,
-        scaling: float,
-        softcap: float | None,
-    ) -> Tensor:
-        num_heads, num_key_heads = query.shape[1], key.shape[1]
-        grouped = _group_queries(query, num_rows, num_key_heads)  # (B*K, G*T, E)
-        keys, values = _with_prefix(key, prefix_key, num_rows), _with_prefix(value, prefix_value, num_rows)  # (B*K, S, E)
-        mask = _mask(keys.shape[1], query.shape[2] // num_rows, num_heads // num_key_heads, query.dtype, query.device)
-        if softcap is None:
-            capped = None
-            scores = torch.baddbmm(mask, keys, grouped.transpose(1, 2), alpha=scaling)  # (B*K, S, G*T)
-        else:
-            capped = torch.bmm(keys, grouped.transpose(1, 2)).mul_(scaling / softcap).tanh_()
-            scores = torch.add(mask, capped, alpha=softcap)
-        weights = torch.softmax(scores, dim=1)
-        output = torch.bmm(weights.transpose(1, 2), values)  # (B*K, G*T, E)
-        ctx.save_for_backward(grouped, keys, values, weights, capped)
-        ctx.sizes = (num_rows, num_heads, num_key_heads, scaling, 0 if prefix_key is None else prefix_key.shape[2])
-        return _to_tokens(output, num_rows, num_heads)
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, scaling: float, softcap: float | None) -> Tensor:
+        output = query.new_empty(query.shape)
+        saved: list[Tensor | None] = []
+        for group, prefix in _groups(layout):
+            part, kept = _attend(query, key, value, group, prefix, scaling, softcap)
+            _tokens_of(output, group, key.shape[1]).copy_(part)
+            saved += kept
+        ctx.save_for_backward(*saved)
+        ctx.layout, ctx.scaling, ctx.num_key_heads = layout, scaling, key.shape[1]
+        return output
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        grouped, keys, values, weights, capped = ctx.saved_tensors
-        num_rows, num_heads, num_key_heads, scaling, prefix = ctx.sizes
-        d_output = _group_queries(grad.transpose(1, 2), num_rows, num_key_heads)  # (B*K, G*T, E)
-        d_values = torch.bmm(weights, d_output)  # (B*K, S, E)
-        d_weights = torch.bmm(values, d_output.transpose(1, 2))  # (B*K, S, G*T)
-        d_scores = torch._softmax_backward_data(d_weights, weights, 1, weights.dtype)
-        if capped is not None:
-            d_scores = d_scores.mul_(1 - capped.square())
-        d_keys = torch.bmm(d_scores, grouped).mul_(scaling)
-        d_query = torch.bmm(d_scores.transpose(1, 2), keys).mul_(scaling)
-        d_key, d_prefix_key = _split_prefix(d_keys, num_rows, prefix)
-        d_value, d_prefix_value = _split_prefix(d_values, num_rows, prefix)
-        return _to_tokens(d_query, num_rows, num_heads).transpose(1, 2), d_key, d_value, d_prefix_key, d_prefix_value, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        num_tokens, _, size = grad.shape
+        layout: TokenLayout = ctx.layout
+        d_query = grad.new_empty(grad.shape)
+        d_key, d_value = grad.new_empty(2, num_tokens, ctx.num_key_heads, size)
+        # The prefix is the first group and comes last here, when all rows have added to the gradients of its keys and values.
+        shared = [grad.new_zeros(layout.prefix_length, ctx.num_key_heads, size, dtype=torch.float32) for _ in range(2)]
+        saved = [_Saved(*ctx.saved_tensors[i : i + 5]) for i in range(0, len(ctx.saved_tensors), 5)]
+        for (group, prefix), kept in reversed(list(zip(_groups(layout), saved, strict=True))):
+            d_part, d_keys, d_values = _attend_backward(grad, group, kept, ctx.scaling, ctx.num_key_heads)
+            _tokens_of(d_query, group, ctx.num_key_heads).copy_(d_part)
+            for target, gradient, total in ((d_key, d_keys, shared[0]), (d_value, d_values, shared[1])):
+                own = target[group.start : group.stop].view(group.num_rows, group.length, *target.shape[1:])
+                own.copy_(gradient[:, :, prefix:].transpose(1, 2))
+                if prefix:
+                    total += gradient[:, :, :prefix].sum(dim=0, dtype=torch.float32).transpose(0, 1)
+        if layout.prefix_length:
+            d_key[: layout.prefix_length] += shared[0]
+            d_value[: layout.prefix_length] += shared[1]
+        return d_query, d_key, d_value, None, None, None
 
 
-def _group_queries(query: Tensor, num_rows: int, num_key_heads: int) -> Tensor:
-    """``(1, H, B*T, E)`` to ``(B*K, G*T, E)``."""
-    _, num_heads, num_tokens, size = query.shape
-    parts = query.reshape(num_key_heads, num_heads // num_key_heads, num_rows, num_tokens // num_rows, size)
-    return parts.permute(2, 0, 1, 3, 4).reshape(num_rows * num_key_heads, -1, size)
+def _groups(layout: TokenLayout) -> list[tuple[RowGroup, int]]:
+    """Every group with the length of the prefix that it sees; the prefix itself is a group of one row that sees none."""
+    prefix = layout.prefix_length
+    own = [(RowGroup(0, 1, prefix), 0)] if prefix else []
+    return own + [(group, prefix) for group in layout.groups]
 
 
-def _to_tokens(grouped: Tensor, num_rows: int, num_heads: int) -> Tensor:
-    """``(B*K, G*T, E)`` to ``(1, B*T, H, E)``."""
-    size = grouped.shape[-1]
-    per_head = grouped.reshape(num_rows, num_heads, -1, size)  # (B, H, T, E): the heads of a key head are neighbours
-    return per_head.transpose(1, 2).reshape(1, -1, num_heads, size)
+def _tokens_of(tokens: Tensor, group: RowGroup, num_key_heads: int) -> Tensor:
+    """The group's part of ``(N, H, E)`` as a view ``(B, K, G, T, E)``."""
+    part = tokens[group.start : group.stop]
+    return part.reshape(group.num_rows, group.length, num_key_heads, -1, part.shape[-1]).permute(0, 2, 3, 1, 4)
 
 
-def _with_prefix(rows: Tensor, prefix: Tensor | None, num_rows: int) -> Tensor:
-    """``(1, K, B*T, E)`` and ``(1, K, P, E)`` to ``(B*K, P+T, E)``."""
-    _, num_key_heads, _, size = rows.shape
-    own = rows.reshape(num_key_heads, num_rows, -1, size).transpose(0, 1)  # (B, K, T, E)
-    if prefix is not None:
-        own = torch.cat((prefix.expand(num_rows, -1, -1, -1), own), dim=2)
-    return own.reshape(num_rows * num_key_heads, -1, size)
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, group: RowGroup, prefix: int, scaling: float, softcap: float | None
+) -> tuple[Tensor, _Saved]:
+    """One group's output, ``(B, K, G, T, E)``, and what its backward pass needs."""
+    num_key_heads, size = key.shape[1:]
+    view = _tokens_of(query, group, num_key_heads)
+    rows = view.reshape(group.num_rows * num_key_heads, -1, size)  # (B*K, G*T, E)
+    keys, values = _with_prefix(key, group, prefix), _with_prefix(value, group, prefix)
+    mask = _mask(keys.shape[1], group.length, view.shape[2], query.dtype, query.device)
+    if softcap is None:
+        capped, scores = None, torch.baddbmm(mask, keys, rows.transpose(1, 2), alpha=scaling)  # (B*K, S, G*T)
+    else:
+        capped = torch.bmm(keys, rows.transpose(1, 2)).mul_(scaling / softcap).tanh_()
+        scores = torch.add(mask, capped, alpha=softcap)
+    weights = torch.softmax(scores, dim=1)
+    output = torch.bmm(weights.transpose(1, 2), values)  # (B*K, G*T, E)
+    return output.view(view.shape), _Saved(rows, keys, values, weights, capped)
 
 
-def _split_prefix(gradient: Tensor, num_rows: int, prefix: int) -> tuple[Tensor, Tensor | None]:
-    """``(B*K, P+T, E)`` to ``(1, K, B*T, E)`` and ``(1, K, P, E)``, the sum over the rows."""
-    per_row = gradient.unflatten(0, (num_rows, -1))  # (B, K, S, E)
-    own = per_row[:, :, prefix:].transpose(1, 2).reshape(1, -1, per_row.shape[1], per_row.shape[3]).transpose(1, 2)
-    return own, per_row[:, :, :prefix].sum(dim=0, keepdim=True, dtype=torch.float32).to(own.dtype) if prefix else None
+def _attend_backward(grad: Tensor, group: RowGroup, saved: _Saved, scaling: float, num_key_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of one group: of its queries ``(B, K, G, T, E)``, of its keys and its values ``(B, K, S, E)``."""
+    view = _tokens_of(grad, group, num_key_heads)
+    d_output = view.reshape(saved.query.shape)  # (B*K, G*T, E)
+    d_values = torch.bmm(saved.weights, d_output)  # (B*K, S, E)
+    d_weights = torch.bmm(saved.values, d_output.transpose(1, 2))  # (B*K, S, G*T)
+    d_scores = torch._softmax_backward_data(d_weights, saved.weights, 1, d_weights.dtype).mul_(scaling)
+    if saved.capped is not None:
+        d_scores.mul_(1 - saved.capped.square())
+    d_keys = torch.bmm(d_scores, saved.query)
+    d_query = torch.bmm(d_scores.transpose(1, 2), saved.keys)
+    shape = (group.num_rows, num_key_heads, *d_keys.shape[1:])
+    return d_query.view(view.shape), d_keys.view(shape), d_values.view(shape)
+
+
+def _with_prefix(tokens: Tensor, group: RowGroup, prefix: int) -> Tensor:
+    """Keys or values ``(N, K, E)`` as a group sees them, ``(B*K, P+T, E)``."""
+    num_key_heads, size = tokens.shape[1:]
+    result = tokens.new_empty(group.num_rows, num_key_heads, prefix + group.length, size)
+    result[:, :, :prefix] = tokens[:prefix].transpose(0, 1)
+    own = tokens[group.start : group.stop].reshape(group.num_rows, group.length, num_key_heads, size)
+    result[:, :, prefix:] = own.transpose(1, 2)
+    return result.flatten(0, 1)
 
 
 @functools.lru_cache(maxsize=64)
