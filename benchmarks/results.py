@@ -35,13 +35,21 @@ class Experiment:
 
 
 EXPERIMENTS = {
-    "banking77-lora": Experiment("banking77", (*BANKING, *COMMON, "--method", "lora", "--num_train_epochs", "2", "--learning_rate", "1e-3")),
-    "banking77-qlora": Experiment("banking77", (*BANKING, *COMMON, "--method", "qlora", "--num_train_epochs", "1", "--learning_rate", "1e-3")),
-    "banking77-dora": Experiment("banking77", (*BANKING, *COMMON, "--method", "dora", "--num_train_epochs", "1", "--learning_rate", "1e-3")),
+    "banking77-lora": Experiment(
+        "banking77", (*BANKING, *COMMON, "--method", "lora", "--num_train_epochs", "2", "--learning_rate", "1e-3")
+    ),
+    "banking77-qlora": Experiment(
+        "banking77", (*BANKING, *COMMON, "--method", "qlora", "--num_train_epochs", "1", "--learning_rate", "1e-3")
+    ),
+    "banking77-dora": Experiment(
+        "banking77", (*BANKING, *COMMON, "--method", "dora", "--num_train_epochs", "1", "--learning_rate", "1e-3")
+    ),
     "banking77-full": Experiment("banking77", (*BANKING, "--method", "full", "--num_train_epochs", "1")),
     "banking77-adapter": Experiment("banking77", (*BANKING, "--method", "adapter", "--num_train_epochs", "1")),
     "e2e_nlg-lora": Experiment("e2e_nlg", ("--method", "lora", "--num_train_epochs", "1", "--per_device_train_batch_size", "32"), 96),
-    "tldr_commands-lora": Experiment("tldr_commands", ("--method", "lora", "--num_train_epochs", "1", "--per_device_train_batch_size", "32"), 96),
+    "tldr_commands-lora": Experiment(
+        "tldr_commands", ("--method", "lora", "--num_train_epochs", "1", "--per_device_train_batch_size", "32"), 96
+    ),
 }
 
 

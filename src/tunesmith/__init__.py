@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = {name: "tunesmith.api" for name in ("chat", "finetune", "generate", "load", "merge")}
+_LAZY = dict.fromkeys(("chat", "finetune", "generate", "load", "merge"), "tunesmith.api")
 
 __all__ = ["__version__", "chat", "finetune", "generate", "load", "merge"]
 

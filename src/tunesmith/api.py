@@ -102,9 +102,7 @@ def generate(
         UserError: as :func:`load`, and for prompts that don't fit the template or the context.
     """
     runtime = load(path, adapter_path=adapter_path)
-    return runtime.generate(
-        prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size
-    )
+    return runtime.generate(prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size)
 
 
 def chat(

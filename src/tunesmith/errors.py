@@ -80,7 +80,9 @@ class DependencyError(UserError):
     """A package that this feature needs and that is not installed."""
 
     def __init__(self, package: str, extra: str, *, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}', which is not installed", fix=f"Install it: pip install 'tunesmith[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed", fix=f"Install it: pip install 'tunesmith[{extra}]'"
+        )
 
 
 class TrainingError(UserError):

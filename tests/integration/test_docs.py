@@ -81,7 +81,9 @@ def earlier_programs(page: Path, number: int) -> str:
     """Names that later Python blocks of a page go on with; what they made is on disk, so they load it instead of making it again."""
     text = "".join(text for language, text in blocks(page)[:number] if language == "python")
     names = {"tunesmith": "import tunesmith\n", "model": 'model = tunesmith.load("tones")\n'}
-    return "".join(line for name, line in names.items() if re.search(rf"^(import )?{name}\b", text, re.MULTILINE) and page.name == "python.md")
+    return "".join(
+        line for name, line in names.items() if re.search(rf"^(import )?{name}\b", text, re.MULTILINE) and page.name == "python.md"
+    )
 
 
 def test_every_page_is_looked_at() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import command, environment
 from safetensors.torch import load_file
 
+from commands import command, environment
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +23,18 @@ KILLS = 10
 
 def arguments(model: Path, data: Path, out: Path) -> list[str]:
     return [
-        *("finetune", str(data), "--model_name_or_path", str(model), "--output_path", str(out), "--method", "lora", "--torch_dtype", "float32"),
+        *(
+            "finetune",
+            str(data),
+            "--model_name_or_path",
+            str(model),
+            "--output_path",
+            str(out),
+            "--method",
+            "lora",
+            "--torch_dtype",
+            "float32",
+        ),
         *("--max_steps", "240", "--save_steps", "3", "--logging_steps", "1", "--eval_steps", "24", "--early_stopping_patience", "0"),
         *("--per_device_train_batch_size", "4", "--lora_dropout", "0.1", "--show_answers", "0"),
     ]

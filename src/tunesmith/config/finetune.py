@@ -45,7 +45,9 @@ class FinetuneOptions(ModelOptions):
         below=1,
         default_text="0.1",
     )
-    max_samples: int | None = option(None, "Train on N rows only, drawn at random but always the same.", group=DATA, at_least=1, default_text="all")
+    max_samples: int | None = option(
+        None, "Train on N rows only, drawn at random but always the same.", group=DATA, at_least=1, default_text="all"
+    )
     text_template: str | None = option(
         None,
         "Text of an example with {column} placeholders, the last one being the answer; \\n is a line break, {{ and }} are braces.",

@@ -38,7 +38,10 @@ def merge(
     """
     places = find_places(path, adapter_path=adapter_path, revision=revision, token=token)
     if places.adapter is None:
-        raise UsageError(f"{path} has no adapter to merge", fix="Name one: --adapter_path FOLDER (a run of --method full is one plain model already: OUT/model).")
+        raise UsageError(
+            f"{path} has no adapter to merge",
+            fix="Name one: --adapter_path FOLDER (a run of --method full is one plain model already: OUT/model).",
+        )
     if places.checkpoint is not None:
         raise UsageError(f"{path} is a checkpoint of a run", fix="Merge the finished run, or resume it first.")
     template = stored_template(places)

@@ -78,4 +78,3 @@ def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_token_id: int) -> d
         input_ids[index, : lengths[index]] = torch.as_tensor(row["input_ids"], dtype=torch.long)
         labels[index, : lengths[index]] = torch.as_tensor(row["labels"], dtype=torch.long)
     return {"input_ids": input_ids, "labels": labels, "lengths": lengths}
-

@@ -1,9 +1,9 @@
 """Checkpoints of a run: written aside, then renamed, so that a killed run leaves whole ones only.
 
-    RUN/checkpoints/checkpoint-100/   trainable.safetensors, optimizer.pt, scheduler.pt, rng_state.pth, trainer_state.json
-    RUN/checkpoints/best/             trainable.safetensors of the best evaluation
-    RUN/checkpoints/run.json          what the run was started with, to refuse resuming something else
-    RUN/checkpoints/finished.json     training is over; only the results may be missing
+RUN/checkpoints/checkpoint-100/   trainable.safetensors, optimizer.pt, scheduler.pt, rng_state.pth, trainer_state.json
+RUN/checkpoints/best/             trainable.safetensors of the best evaluation
+RUN/checkpoints/run.json          what the run was started with, to refuse resuming something else
+RUN/checkpoints/finished.json     training is over; only the results may be missing
 """
 
 from __future__ import annotations

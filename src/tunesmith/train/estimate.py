@@ -16,7 +16,7 @@ GIB = 2**30
 PROCESS_BYTES = 0.45 * GIB
 
 # Values kept for the backward pass, a token and block, in units of the hidden size (d) and of the feed-forward width (f): the inputs of
-# both norms and of the four linear layers, queries, keys and values, the attention's output, and gate, up, their product and its activation.
+# both norms and of the linear layers, queries, keys and values, the attention's output, and gate, up, their product and its activation.
 KEPT_HIDDEN, KEPT_FEED_FORWARD = 9, 4
 # Freed and not yet freed tensors overlap, and the allocator keeps some; found by comparing with peaks measured on the sample model.
 OVERHEAD = 1.25
@@ -54,8 +54,8 @@ def estimate_memory(model: nn.Module, config: Any, *, tokens: int, checkpointing
         activation_bytes: bytes of one activation, 2 for bfloat16.
     """
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    hidden = int(getattr(config, "hidden_size", None) or getattr(config, "n_embd", 0))
-    blocks = int(getattr(config, "num_hidden_layers", None) or getattr(config, "n_layer", 1))
+    hidden = int(getattr(config, "hidden_size", 0) or getattr(config, "n_embd", 0))
+    blocks = int(getattr(config, "num_hidden_layers", 0) or getattr(config, "n_layer", 1))
     feed_forward = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
     parameters = list(model.parameters())
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
@@ -81,4 +81,7 @@ def advice(estimate: MemoryEstimate, *, batch_size: int, checkpointing: bool, me
     if method in ("lora", "dora", "adapter"):
         knobs.append((round(estimate.weights * 0.7), "--method qlora"))
     knobs.sort(reverse=True)
-    return "; ".join(f"{name} saves about {saved * OVERHEAD / GIB:.1f} GiB" for saved, name in knobs if saved > 0.05 * GIB) or "a smaller model"
+    return (
+        "; ".join(f"{name} saves about {saved * OVERHEAD / GIB:.1f} GiB" for saved, name in knobs if saved > 0.05 * GIB)
+        or "a smaller model"
+    )

@@ -419,7 +419,14 @@ class Run:
             metrics=dict(metrics),
         )
         results.save_results(
-            model, self.method, source=self.source, tokenizer=self.tokenizer, template=self.inputs.template, folder=self.folder, manifest=manifest, resized=resized
+            model,
+            self.method,
+            source=self.source,
+            tokenizer=self.tokenizer,
+            template=self.inputs.template,
+            folder=self.folder,
+            manifest=manifest,
+            resized=resized,
         )
         adapter = self.folder / "adapter"
         return FinetuneResult(

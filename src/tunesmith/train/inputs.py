@@ -136,7 +136,8 @@ def split_rows(splits: Splits, options: FinetuneOptions, template: Template, *, 
     if splits.validation is not None:
         if options.validation_fraction is not None:
             raise UsageError(
-                "--validation_fraction holds rows out, but the data has validation rows of its own", fix="Leave it out, or name --train_split alone."
+                "--validation_fraction holds rows out, but the data has validation rows of its own",
+                fix="Leave it out, or name --train_split alone.",
             )
         return splits.train, splits.validation
     fraction = VALIDATION_FRACTION if options.validation_fraction is None else options.validation_fraction

@@ -36,7 +36,12 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]  # transformers is un
         """Draw the line."""
         self._start, self._first_step = time.perf_counter(), state.global_step
         if self.live:
-            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(bar_width=20), _Remaining(), TextColumn("{task.description}"))
+            columns = (
+                TextColumn("step {task.completed}/{task.total}"),
+                BarColumn(bar_width=20),
+                _Remaining(),
+                TextColumn("{task.description}"),
+            )
             self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
             self.task = self.progress.add_task("", total=state.max_steps, completed=state.global_step)
             self.progress.start()

@@ -62,8 +62,9 @@ def save_results(
 
 def name_base(model: nn.Module, name: str) -> None:
     """Name the base that the adapter belongs to, as plain peft looks it up: the hub's name, or the folder beside the adapter."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.name_or_path = name  # type: ignore[assignment]
+    wrapped: Any = model
+    base = wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
+    base.name_or_path = name
     for config in getattr(model, "peft_config", {}).values():
         config.base_model_name_or_path = name
 
@@ -71,7 +72,7 @@ def name_base(model: nn.Module, name: str) -> None:
 def place_base(model: nn.Module, method: Method, source: ModelSource, tokenizer: Any, folder: Path, *, resized: bool) -> None:
     """Put the base model beside the adapter: links to its files, or, trained on a grid or read from GGUF, the weights it was trained on."""
     if method.grid() is not None:
-        from tunesmith.methods.qlora import dequantize_model
+        from tunesmith.methods.dequantized import dequantize_model
 
         save_plain_model(dequantize_model(model), tokenizer, folder)
     elif source.kind == "gguf" or resized:

@@ -11,7 +11,9 @@ from tunesmith.config.resolve import Resolved
 from tunesmith.errors import ResumeError
 
 # What may differ: it changes neither the steps that were taken nor those to come.
-FREE = frozenset({"overwrite", "resume", "output_path", "show_examples", "show_answers", "logging_dir", "task_name", "report_to", "auto_batch"})
+FREE = frozenset(
+    {"overwrite", "resume", "output_path", "show_examples", "show_answers", "logging_dir", "task_name", "report_to", "auto_batch"}
+)
 
 
 def run_record(resolved: Resolved[FinetuneOptions], data_hash: str) -> dict[str, Any]:

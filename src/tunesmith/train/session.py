@@ -1,4 +1,4 @@
-"""One training from its first step (or a checkpoint) to its last: trainer, watchers, loggers, and what to do when a loss is not a number."""
+"""One training from its first step (or a checkpoint) to its last: trainer, watchers and loggers."""
 
 from __future__ import annotations
 
@@ -177,7 +177,9 @@ def _loggers(names: tuple[str, ...], logging_dir: Path) -> list[TrainerCallback]
             (callback,) = get_reporting_integration_callbacks([name])
             found.append(callback())
         except (ValueError, KeyError) as error:
-            raise UsageError(f"--report_to {name}: transformers knows no such logger", fix="Known ones include tensorboard, wandb, mlflow, trackio.") from error
+            raise UsageError(
+                f"--report_to {name}: transformers knows no such logger", fix="Known ones include tensorboard, wandb, mlflow, trackio."
+            ) from error
         except (RuntimeError, ImportError) as error:
             raise UsageError(f"--report_to {name}: {error}", fix=f"Install it: pip install {name}") from error
     return found

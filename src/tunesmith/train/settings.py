@@ -119,12 +119,15 @@ def check_combinations(given: Mapping[str, Any], *, num_validation: int) -> None
         UsageError: naming the arguments.
     """
     if not num_validation and given.get("eval_steps") is not None:
-        raise UsageError("--eval_steps needs validation rows, and there are none", fix="Name some with --eval_split or --validation_fraction.")
+        raise UsageError(
+            "--eval_steps needs validation rows, and there are none", fix="Name some with --eval_split or --validation_fraction."
+        )
     if given.get("eval_strategy") == "no" and given.get("load_best_model_at_end"):
         raise UsageError("--load_best_model_at_end needs evaluations, but --eval_strategy is no", fix="Leave one of them out.")
     if given.get("push_to_hub"):
         raise UsageError(
-            "--push_to_hub is not taken by finetune: nothing leaves this machine by itself", fix="Upload the finished adapter with: hf upload."
+            "--push_to_hub is not taken by finetune: nothing leaves this machine by itself",
+            fix="Upload the finished adapter with: hf upload.",
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from tunesmith.errors import TunesmithError
 from tunesmith.train import checkpoints
@@ -136,7 +136,9 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
 
     # A step
 
-    def training_step(self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
         """Forward and backward over one batch, in parts of at most ``max_tokens`` tokens.
 
         Args:
@@ -227,7 +229,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         model.train()
         self.keep_if_best(metrics)
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        control: TrainerControl = self.control
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
         return metrics
 
     def keep_if_best(self, metrics: dict[str, float]) -> None:
@@ -241,7 +244,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             checkpoints.save_best(self.model, self.checkpoints, step=self.state.global_step, value=value)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        return self.state.best_global_step == self.state.global_step
+        return bool(self.state.best_global_step == self.state.global_step)
 
     # Checkpoints
 

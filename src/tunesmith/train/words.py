@@ -40,7 +40,8 @@ def plan(
     validation = f", {len(inputs.validation.dataset):,} to validate" if inputs.validation else ", none to validate"
     return [
         f"Data: {inputs.origin}: {len(inputs.train.dataset):,} rows to train on{validation}; {inputs.recognized}.",
-        f"Tokens: {inputs.train.num_tokens:,}, of which {inputs.train.num_supervised:,} are learnt; rows up to {inputs.train.max_seq_len} tokens"
+        f"Tokens: {inputs.train.num_tokens:,}, of which {inputs.train.num_supervised:,} are learnt; "
+        f"rows up to {inputs.train.max_seq_len} tokens"
         + (f"; {inputs.train.num_cut_rows:,} rows are cut" if inputs.train.num_cut_rows else "")
         + (f"; {inputs.train.num_dropped_rows:,} rows are dropped" if inputs.train.num_dropped_rows else "")
         + ".",
@@ -60,7 +61,9 @@ def long_form(resolved: Resolved[FinetuneOptions], plan: Plan, source: ModelSour
     values.setdefault("method", resolved.options.method)
     values.update({name: value for name, value in plan.chosen.items() if name not in ("eval_on_start",)})
     values["output_path"] = str(folder)
-    return "tunesmith finetune " + " ".join(f"--{name} {_spell(value)}" for name, value in values.items() if name not in ("overwrite", "resume"))
+    return "tunesmith finetune " + " ".join(
+        f"--{name} {_spell(value)}" for name, value in values.items() if name not in ("overwrite", "resume")
+    )
 
 
 def _spell(value: Any) -> str:
@@ -92,7 +95,9 @@ def outcome(metrics: Mapping[str, float], outcome: Outcome, plan: Plan) -> list[
     if outcome.kept_step != outcome.steps and not outcome.reason:
         said.append(f"The best weights were those of step {outcome.kept_step} of {outcome.steps}; they are the ones kept.")
     if outcome.training_s:
-        said.append(f"{outcome.steps} steps in {spell_seconds(outcome.training_s)} of training, at most {outcome.peak_gib:.1f} GiB of memory.")
+        said.append(
+            f"{outcome.steps} steps in {spell_seconds(outcome.training_s)} of training, at most {outcome.peak_gib:.1f} GiB of memory."
+        )
     return said
 
 
@@ -102,10 +107,11 @@ def verdict(before: float, after: float) -> str:
         return "It learnt: rows that it never saw are predicted better than by the base model."
     if after <= before * 1.02:
         return "It hardly changed: look at the template and the data, then try a higher --learning_rate or more steps."
-    return "It got worse than the base model on rows it never saw: lower --learning_rate, and check that validation rows are like training rows."
+    return (
+        "It got worse than the base model on rows it never saw: lower --learning_rate, "
+        "and check that validation rows are like training rows."
+    )
 
 
 def _perplexity(loss: float) -> str:
     return f"{math.exp(min(loss, 50.0)):,.2f}"
-
-

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_model
 
+from tiny_models import tiny_model
 from tunesmith.errors import ResumeError
 from tunesmith.train import checkpoints
 

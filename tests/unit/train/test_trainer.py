@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from tiny_models import VOCAB_SIZE, tiny_model
 
+from tiny_models import VOCAB_SIZE, tiny_model
 from tunesmith.methods import build_method
 from tunesmith.train import checkpoints
 from tunesmith.train.fast import accelerate_model
@@ -31,7 +31,14 @@ def rows(count: int, seed: int = 0) -> Dataset:
     return Dataset.from_list(made)
 
 
-def run(folder: Path, *, model: torch.nn.Module | None = None, resume: Path | None = None, settings: dict[str, Any] | None = None, **training: Any) -> tuple[torch.nn.Module, Outcome]:
+def run(
+    folder: Path,
+    *,
+    model: torch.nn.Module | None = None,
+    resume: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    **training: Any,
+) -> tuple[torch.nn.Module, Outcome]:
     model = model or tiny_model("llama")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     arguments = {"per_device_train_batch_size": 8, "max_steps": 6, "logging_steps": 1, "report_to": "none", **training}
