@@ -77,6 +77,8 @@ class NumberedRows(Dataset[dict[str, Any]]):
 class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     """Trains on rows of ``input_ids`` and ``labels``; loss = sum over supervised tokens / their number in the effective batch."""
 
+    control: TrainerControl
+
     def __init__(
         self,
         *,
@@ -229,8 +231,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         model.train()
         self.keep_if_best(metrics)
         self.log(dict(metrics))
-        control: TrainerControl = self.control
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def keep_if_best(self, metrics: dict[str, float]) -> None:
