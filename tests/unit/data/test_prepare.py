@@ -89,6 +89,12 @@ def test_rows_are_cut_at_their_end_dropped_without_an_answer_and_listed(tmp_path
     assert "2 rows are longer than 20 tokens: 1 cut at the end (16 tokens), 1 dropped because the answer begins later; 0.8%" in caplog.text
 
 
+def test_each_cut_row_keeps_its_own_tokens_and_place() -> None:
+    data = rows(*[("q", letters(10))] * 3, ("x", letters(30)), ("q", "z"), ("yy", letters(40)), ("q", "z"))
+    prepared = prepare(data, template(), TOKENIZER, max_seq_len=20, allow_truncation=True).dataset
+    assert [row[:2] for row in prepared["input_ids"]] == [TOKENIZER(text).input_ids[:2] for text in ("q>",) * 3 + ("x>", "q>", "yy", "q>")]
+
+
 def test_nothing_is_listed_when_nothing_is_lost(tmp_path: Path) -> None:
     prepare(rows(("a", "b")), template(), TOKENIZER, dropped_file=tmp_path / "dropped.jsonl")
     assert not (tmp_path / "dropped.jsonl").exists()
