@@ -11,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.methods import grid_linear
+from tunesmith.methods.grid import _two_codes
 from tunesmith.methods.grid_linear import GridEmbedding, GridLinear, frozen_weight
 
 
@@ -108,6 +109,14 @@ def test_a_weight_takes_0_625_bytes_and_survives_a_change_of_dtype() -> None:
     restored = GridLinear(nn.Linear(512, 512, bias=False))
     restored.load_state_dict(layer.state_dict())
     assert torch.equal(restored.dequantize(torch.float32), before)
+
+
+def test_it_trains_after_its_first_use_in_inference_mode() -> None:
+    _two_codes.cache_clear()
+    layer = GridLinear(linear())
+    with torch.inference_mode():
+        expected = layer(inputs())
+    assert torch.equal(output_and_gradient(layer, inputs())[0], expected)
 
 
 @pytest.mark.parametrize("part", [80 * 96, 7 * 96])

@@ -116,6 +116,12 @@ def test_rotary_frequencies_keep_their_precision() -> None:
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
 
 
+def test_buffers_of_the_model_come_along() -> None:
+    model = on_grid(tiny_model("llama"))
+    model.model.rotary_emb.inv_freq *= 0.5  # as a checkpoint with values of its own would
+    assert distance(logits(dequantize_model(model)), logits(model)) < FLOAT32_BOUND
+
+
 @pytest.mark.parametrize("name", ["lm_head", "model.embed_tokens"])
 def test_of_tied_embeddings_either_name_leaves_out_both(name: str) -> None:
     model = on_grid(tiny_model("smollm"), excluded=[name])
