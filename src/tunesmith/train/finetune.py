@@ -25,6 +25,7 @@ from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
 from tunesmith.methods import build_method
 from tunesmith.methods.added_tokens import add_token_rows, train_token_rows
+from tunesmith.methods.dequantized import count_parameters
 from tunesmith.methods.protocol import Method
 from tunesmith.models.checks import read_config
 from tunesmith.models.load import load_tokenizer
@@ -262,7 +263,7 @@ class Run:
         model = self.method.load_base(
             self.source, dtype=self.base_dtype(), device=options.device, trust_remote_code=options.trust_remote_code
         )
-        config, num_parameters = model.config, sum(parameter.numel() for parameter in model.parameters())
+        config, num_parameters = model.config, count_parameters(model)
         new_tokens = add_token_rows(model, len(self.tokenizer))
         self.method = train_token_rows(self.method, new_tokens)
         trained = self.method.apply(model)

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from tunesmith.errors import TunesmithError
+from tunesmith.methods.dequantized import count_parameters
 from tunesmith.train import checkpoints
 from tunesmith.train.batching import LengthGroupedBatches, collate
 from tunesmith.train.fast.attention import attention_kernel
@@ -198,7 +199,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
 
     @functools.cached_property
     def _num_weights(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return count_parameters(self.model)
 
     # Evaluation
 

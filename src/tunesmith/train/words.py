@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.methods.dequantized import count_parameters
 from tunesmith.train.estimate import MemoryEstimate
 from tunesmith.train.progress import spell_seconds
 
@@ -35,7 +36,7 @@ def plan(
 ) -> list[str]:
     """Say what is about to happen, and the long form of the command that would do exactly this."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = count_parameters(model)
     arguments = plan.arguments
     validation = f", {len(inputs.validation.dataset):,} to validate" if inputs.validation else ", none to validate"
     return [
