@@ -39,6 +39,15 @@ def test_any_of_several_stop_tokens_ends_an_answer_and_is_stripped(stop: str) ->
     assert stop_rule.text_of(tokens, TOKENIZER) == "happy"
 
 
+def test_a_stop_token_that_is_added_but_not_special_is_stripped_too() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<end>"])
+    stop_rule = StopRule.of(Template(kind="text", text="{text}", stop_tokens=("<end>",)), tokenizer)
+    tokens = tokenizer("happy<end>", add_special_tokens=False).input_ids
+    assert stop_rule.met_by(tokens, tokenizer)
+    assert stop_rule.text_of(tokens, tokenizer) == "happy"
+
+
 def test_other_special_tokens_end_nothing() -> None:
     assert answer(rule(), ids("happy<|im_start|>sad")) == ids("happy<|im_start|>sad")
 

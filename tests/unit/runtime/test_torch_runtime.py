@@ -13,6 +13,7 @@ from tiny_models import FAMILIES, MAX_LENGTH, tiny_model, tiny_tokenizer
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.runtime.torch_runtime import TorchRuntime
+from tunesmith.train.fast import accelerate_model
 
 TOKENIZER = tiny_tokenizer()
 PLAIN = Template(kind="text", text="{text}", answer_column="text")
@@ -129,6 +130,16 @@ def test_a_model_in_training_stays_in_training_with_its_dropout() -> None:
     assert not model.base_model.model.lm_head.training
     assert all(parameter.grad is None for parameter in model.parameters())
     model(input_ids=torch.tensor([[5, 6, 7]])).logits.sum().backward()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3", "gpt2"])
+def test_a_model_with_the_tricks_of_training_on_it_answers_alike(family: str) -> None:
+    model = get_peft_model(tiny_model(family), LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear"))
+    expected = TorchRuntime(model, TOKENIZER, PLAIN).generate(PROMPTS, max_new_tokens=12)
+    accelerate_model(model.train())
+    runtime = TorchRuntime(model, TOKENIZER, PLAIN)
+    assert runtime.generate(PROMPTS, max_new_tokens=12) == expected
+    assert ["".join(runtime.stream(prompt, max_new_tokens=12)) for prompt in PROMPTS] == [answer.text for answer in expected]
 
 
 def test_a_stream_that_is_closed_computes_no_more() -> None:
