@@ -1,17 +1,20 @@
 """Fewer page faults: glibc keeps the memory that a training step frees and takes again.
 
-By default glibc returns large blocks to the kernel as soon as they are freed, and every step pays again for faulting their pages in.
+Blocks above a threshold are mapped from the kernel and given back as soon as they are freed, and so is free memory at the end of the heap:
+every step then pays again for faulting the same pages in (1.5 microseconds each in a virtual machine, 4 KiB a page). With blocks up to
+64 MiB taken from the heap, and 256 MiB of it kept when free, a step faults in next to nothing, and the peak doesn't rise: what is kept is
+what the next step needs. Keeping everything (thresholds of gigabytes) brings no more and raises the peak by fragments.
 """
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import platform
 import sys
 
-log = logging.getLogger(__name__)
+#: Environment variables by which a user chooses an allocator or its parameters.
+CHOICES = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 
 # Parameter numbers of mallopt(3), from glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -19,17 +22,16 @@ _M_MMAP_THRESHOLD = -3
 _MIB = 1 << 20
 
 
-def tune_allocator(*, mmap_threshold_bytes: int = 1024 * _MIB, trim_threshold_bytes: int = 1024 * _MIB) -> bool:
+def tune_allocator(*, mmap_threshold_bytes: int = 64 * _MIB, trim_threshold_bytes: int = 256 * _MIB) -> bool:
     """Tell glibc to keep freed memory for the next step.
 
-    Returns: whether it was told; False on systems without glibc, or when the user has chosen by ``MALLOC_*``/``GLIBC_TUNABLES`` or
-    preloaded another allocator. Harmless to call twice.
+    Returns: whether it was told; False on systems without glibc, or when the user has made a choice of his own (`CHOICES`). Harmless to
+    call twice.
     """
-    if not _is_glibc() or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ):
+    if not _is_glibc() or any(os.environ.get(name) for name in CHOICES):
         return False
     libc = ctypes.CDLL(None)
-    told = libc.mallopt(_M_MMAP_THRESHOLD, mmap_threshold_bytes) and libc.mallopt(_M_TRIM_THRESHOLD, trim_threshold_bytes)
-    return bool(told)
+    return bool(libc.mallopt(_M_MMAP_THRESHOLD, mmap_threshold_bytes) and libc.mallopt(_M_TRIM_THRESHOLD, trim_threshold_bytes))
 
 
 def _is_glibc() -> bool:

@@ -44,7 +44,7 @@ _HEADS: weakref.WeakKeyDictionary[nn.Module, _Head | None] = weakref.WeakKeyDict
 
 
 def supervised_loss(
-    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None, *, chunk_tokens: int = 1024
+    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None, *, chunk_tokens: int = 512
 ) -> SupervisedLoss:
     """Loss over the supervised tokens of a batch; under ``torch.no_grad`` the same numbers for validation, in bounded memory.
 

@@ -56,11 +56,12 @@ class _GatedMlp(torch.autograd.Function):
         inner_kept, outer_kept = Kept.of_tensors(kept[: ctx.num_inner]), Kept.of_tensors(kept[ctx.num_inner :])
         active = ctx.activation.value(gate)
         grads = [grad.reshape(-1, grad.shape[-1])]
-        d_product, _, d_outer = product_gradients(ctx.outer, active * up, outer_kept, grads, needs_rows=True)
+        product = active * up if ctx.outer.rank else gate  # without adapters only its dtype is looked at
+        d_product, _, d_outer = product_gradients(ctx.outer, product, outer_kept, grads, needs_rows=True)
         assert d_product is not None
         d_up = active.mul_(d_product)
         d_gate = ctx.activation.gradient(d_product.mul_(up), gate)
-        rows = gate if rows is None else rows  # without adapters only its dtype is looked at
+        rows = gate if rows is None else rows
         d_rows, _, d_inner = product_gradients(ctx.inner, rows, inner_kept, [d_gate, d_up], needs_rows=ctx.needs_input_grad[3])
         return (None, None, None, None if d_rows is None else d_rows.reshape(ctx.shape), *d_inner, *d_outer)
 

@@ -23,24 +23,29 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x.dtype))
         scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, scale, weight)
-        normalized: Tensor = (x * scale).mul_(weight.float()).to(x.dtype)
+        normalized: Tensor = (x * scale).mul_(weight.to(scale.dtype)).to(x.dtype)
         return normalized
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, scale, weight = ctx.saved_tensors
-        x_hat = x * scale  # float32
+        x_hat = x * scale  # float32, as `scale`
         d_weight = None
         if ctx.needs_input_grad[1]:
-            d_weight = (grad * x_hat).flatten(0, -2).sum(dim=0, dtype=torch.float32).to(weight.dtype)
+            d_weight = (grad * x_hat).flatten(0, -2).sum(dim=0).to(weight.dtype)
         if not ctx.needs_input_grad[0]:
             return None, d_weight, None
-        scaled = grad * weight.float()
+        scaled = grad * weight.to(scale.dtype)
         projection = (scaled * x_hat).mean(dim=-1, keepdim=True)
         return scaled.addcmul_(x_hat, projection, value=-1.0).mul_(scale).to(x.dtype), d_weight, None
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """float32, or float64 where the input is."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def fast_norm_forward(module: nn.Module) -> bool:
