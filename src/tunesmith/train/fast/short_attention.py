@@ -148,6 +148,6 @@ def _mask(num_keys: int, length: int, group_size: int, dtype: torch.dtype, devic
     """``(1, S, G*T)`` in float32 or wider: 0 where the query may look, -inf where the key lies after it."""
     key_position = torch.arange(num_keys, device=device)[:, None] - (num_keys - length)
     query_position = torch.arange(length, device=device).repeat(group_size)[None]
-    hidden = key_position >= query_position + 2
+    hidden = key_position > query_position
     wide = torch.promote_types(dtype, torch.float32)
     return torch.zeros(hidden.shape, dtype=wide, device=device).masked_fill_(hidden, float("-inf"))[None]
