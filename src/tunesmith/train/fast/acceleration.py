@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import UsageError, nearest
-from tunesmith.models.structure import backbone, causal_lm
-from tunesmith.train.fast import attention, attention_block, lora_linear, mlp, norm
+from tunesmith.models.structure import backbone, causal_lm, decoder_blocks
+from tunesmith.train.fast import attention, attention_block, last_block, lora_linear, mlp, norm
 from tunesmith.train.fast.microbatch import IGNORE
 from tunesmith.train.fast.packing import PackedBatch, pack
 
@@ -27,6 +27,7 @@ class _Acceleration:
 
     names: list[str] = field(default_factory=list)
     attention_before: str | None = None
+    last_block: bool = False
     packing: Packing | None = None
 
 
@@ -92,7 +93,7 @@ def packing_of(model: nn.Module) -> Packing | None:
 
 
 def packed_hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """Last hidden states of the tokens that predict a supervised one, ``(predictors, D)``."""
+    """Last hidden states of the tokens that predict a supervised one, ``(M, D)``."""
     # A mask of four dimensions is handed down as it is, so none is built; `attend` looks at the layout instead.
     no_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=batch.input_ids.device)
     output = backbone(model)(
@@ -103,7 +104,8 @@ def packed_hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
         token_layout=batch.layout,
     )
     hidden: Tensor = output.last_hidden_state[0]
-    return hidden.index_select(0, batch.predictors)
+    predictors = batch.layout.predictors
+    return hidden if _ACCELERATED[causal_lm(model)].last_block else hidden.index_select(0, predictors)
 
 
 def _apply_lora(model: nn.Module, _: _Acceleration) -> bool:
@@ -153,6 +155,11 @@ def _apply_packing(model: nn.Module, state: _Acceleration) -> bool:
     return True
 
 
+def _apply_last_block(model: nn.Module, state: _Acceleration) -> bool:
+    state.last_block = state.packing is not None and last_block.fast_last_block_forward(decoder_blocks(model)[-1][1])
+    return state.last_block
+
+
 #: Name of a trick and what puts it on a model (and says whether it fits), in the order in which they are put on.
 TRICKS: dict[str, Callable[[nn.Module, _Acceleration], bool]] = {
     "norm": _apply_norm,
@@ -161,6 +168,7 @@ TRICKS: dict[str, Callable[[nn.Module, _Acceleration], bool]] = {
     "attention": _apply_attention,
     "attention_block": _apply_attention_block,
     "packing": _apply_packing,
+    "last_block": _apply_last_block,
 }
 
 

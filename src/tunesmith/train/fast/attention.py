@@ -102,7 +102,7 @@ def _capped_attention(
     keys, values = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
     scores = softcap * torch.tanh(query @ keys.transpose(2, 3) * (scaling / softcap))
     length, num_keys = scores.shape[2:]
-    if mask is None and is_causal and length > 1:
+    if mask is None and is_causal:
         mask = torch.ones(length, num_keys, dtype=torch.bool, device=query.device).tril_(num_keys - length)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask

@@ -38,6 +38,7 @@ def fast_attention_forward(module: nn.Module) -> bool:
         attention_mask: Tensor | None = None,
         past_key_values: Any = None,
         token_layout: TokenLayout | None = None,
+        kept_tokens: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         dropout = float(getattr(self, "attention_dropout", 0.0)) if self.training else 0.0
@@ -49,7 +50,8 @@ def fast_attention_forward(module: nn.Module) -> bool:
             query, key = self.q_norm(query), self.k_norm(key)
         cos, sin = (table[0].unsqueeze(1) for table in position_embeddings)  # (N, 1, E)
         states = attend_packed(rotate(query, cos, sin), rotate(key, cos, sin), value, token_layout, scaling=scaling, softcap=softcap)
-        return output_projection(states.flatten(1)[None])[0], None
+        states = states.flatten(1) if kept_tokens is None else states.flatten(1).index_select(0, kept_tokens)
+        return output_projection(states[None])[0], None
 
     module.forward = types.MethodType(forward, module)
     return True

@@ -1,6 +1,6 @@
 """A batch without padding, without the beginning that all its rows share, and without tokens that no loss depends on.
 
-B rows of the batch, T longest row, N tokens that are computed.
+B rows of the batch, T longest row, N tokens that are computed, M of them predict a supervised one.
 
 A causal model gives a token the same hidden state in every row that begins the same way up to it, so the tokens that all rows share
 (a system prompt, the opening of the chat template) are computed once for the whole batch; their gradients are the sums over the rows.
@@ -13,7 +13,7 @@ in which the rows of a group are padded to its longest. Linear layers and norms 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -40,10 +40,17 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the tokens of a packed batch belong: ``prefix_length`` tokens that every row starts with, then the groups."""
+    """Where the tokens of a packed batch belong.
+
+    Attributes:
+        prefix_length: tokens that every row starts with; they come first.
+        groups: the rows, each without the prefix.
+        predictors: ``(M,)`` indices of the tokens that predict a supervised one; a token of the prefix appears once for every row.
+    """
 
     prefix_length: int
     groups: tuple[RowGroup, ...]
+    predictors: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long), compare=False)
 
     @property
     def num_tokens(self) -> int:
@@ -58,15 +65,13 @@ class PackedBatch:
     Attributes:
         input_ids: ``(1, N)``.
         position_ids: ``(1, N)``, the position of each token in its own row.
-        layout: which token belongs where.
-        predictors: indices of the tokens that predict a supervised one; a token of the prefix may appear once for every row.
-        targets: the token ids that they should predict.
+        layout: which token belongs where, and which predict.
+        targets: ``(M,)`` token ids that these should predict.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     layout: TokenLayout
-    predictors: Tensor
     targets: Tensor
 
 
@@ -134,7 +139,6 @@ def _gather(input_ids: Tensor, labels: Tensor, supervised: Tensor, layout: Token
     return PackedBatch(
         input_ids=torch.cat(tokens)[None],
         position_ids=torch.cat(positions)[None],
-        layout=layout,
-        predictors=torch.cat(predictors),
+        layout=replace(layout, predictors=torch.cat(predictors)),
         targets=torch.cat(targets),
     )

@@ -23,7 +23,7 @@ def batch() -> tuple[Tensor, Tensor]:
 def contexts(packed: PackedBatch) -> list[tuple[tuple[int, ...], int]]:
     """What each predicting token can see (prefix and the row up to it), and what it should predict."""
     tokens, prefix, seen = packed.input_ids[0].tolist(), packed.layout.prefix_length, []
-    for predictor, target in zip(packed.predictors.tolist(), packed.targets.tolist(), strict=True):
+    for predictor, target in zip(packed.layout.predictors.tolist(), packed.targets.tolist(), strict=True):
         context = tokens[: min(predictor + 1, prefix)]
         for group in packed.layout.groups:
             if group.start <= predictor < group.stop:
@@ -78,7 +78,7 @@ def test_supervised_tokens_of_the_shared_beginning_count_for_every_row() -> None
     labels = torch.where(input_ids == PAD, -100, input_ids)
     packed = pack(input_ids, labels)
     assert packed is not None
-    assert packed.predictors.tolist().count(0) == 3
+    assert packed.layout.predictors.tolist().count(0) == 3
     assert len(packed.targets) == sum(len(tokens) - 1 for tokens in ROWS)
 
 
@@ -86,7 +86,7 @@ def test_rows_that_are_alike_keep_a_token_of_their_own() -> None:
     packed = pack(torch.tensor([[1, 2, 3, 4]] * 2), torch.tensor([[-100, -100, 3, 4]] * 2))
     assert packed is not None
     assert packed.layout == TokenLayout(2, (RowGroup(2, 2, 1),))
-    assert packed.predictors.tolist() == [1, 2, 1, 3]
+    assert packed.layout.predictors.tolist() == [1, 2, 1, 3]
 
 
 def test_rows_without_anything_to_learn_are_left_out() -> None:
