@@ -253,6 +253,7 @@ def test_built_in_samples() -> None:
 def test_files_without_a_split_in_their_name_are_training_rows(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     write("loose/one.jsonl", numbered(2))
     write("loose/two.jsonl", numbered(2, 2))
+    write("loose/NOTES.txt", "no rows")
     assert len(load_splits(data_name="loose").train) == 4
     write("loose/train.jsonl", numbered(1, 9))
     assert texts(load_splits(data_name="loose").train) == ["text 9"]
