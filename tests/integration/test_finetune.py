@@ -22,7 +22,9 @@ SHORT = ["--max_steps", 12, "--learning_rate", "5e-3", "--per_device_train_batch
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, colours: Path) -> tuple[str, Path]:
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, colours: Path
+) -> tuple[str, Path]:
     """A finished run of each method on the tiny model."""
     out = tmp_path_factory.mktemp("runs") / request.param
     more = METHODS[request.param]

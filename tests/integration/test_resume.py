@@ -111,7 +111,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path, c
     [
         (["--learning_rate", "5e-4"], "learning_rate was not given, is now 0.0005"),
         (["--lora_r", "4"], "lora_r was not given, is now 4"),
-        (["--max_steps", "300"], "max_steps was 240, is now 300"),
+        (["--weight_decay", "0.1"], "weight_decay was not given, is now 0.1"),
     ],
 )
 def test_another_configuration_is_refused(stopped_run: tuple[list[str], Path], change: list[str], words: str) -> None:

@@ -89,6 +89,16 @@ def publish(folder: Path, step: int, *, keep: int | None) -> Path:
     return final
 
 
+def remove_unfinished(run_folder: Path) -> None:
+    """Remove what a killed run was writing aside, in its folder and among its checkpoints."""
+    for folder in (run_folder, run_folder / "checkpoints"):
+        for path in folder.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def save_best(model: nn.Module, folder: Path, *, step: int, value: float) -> None:
     """Keep the trainable weights of the best evaluation so far."""
     with new_folder(folder / BEST, part_of_run=True) as best:

@@ -245,6 +245,7 @@ class Run:
             if (self.folder / "manifest.json").is_file():
                 raise ResumeError(f"the run in {self.folder} is finished", fix="Use its result, or start afresh with --overwrite.")
             check_same_run(before, record)
+            checkpoints.remove_unfinished(self.folder)
             last = checkpoints.last_checkpoint(self.checkpoints)
             log.info("Resuming at step %s.", checkpoints.step_of(last) if last else "0: no checkpoint had been written")
             return last
