@@ -33,20 +33,17 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     model, batches = _work(options)
-    wanted = set(options.only.split(",")) if options.only else {"logits", *TRICKS}
+    wanted = options.only.split(",") if options.only else ["logits", *TRICKS, "all of them"]
     print(f"{'trick':18} {'on, s':>8} {'off, s':>8} {'off/on':>7}   ({options.targets}, rank {options.rank}, batch {options.batch})")
-    for name in ("logits", *TRICKS):
-        if name in wanted:
-            on, off = _compare(model, batches, options.rounds, name)
-            print(f"{name:18} {on:8.3f} {off:8.3f} {off / on:7.3f}", flush=True)
-    on, off = _compare(model, batches, options.rounds, None)
-    print(f"{'all of them':18} {on:8.3f} {off:8.3f} {off / on:7.3f}")
+    for name in wanted:
+        on, off, ratio = _compare(model, batches, options.rounds, name)
+        print(f"{name:18} {on:8.3f} {off:8.3f} {ratio:7.3f}", flush=True)
 
 
-def _compare(model: nn.Module, batches: list[list[dict[str, list[int]]]], rounds: int, name: str | None) -> tuple[float, float]:
-    """Median seconds of a step with everything on, and with the trick ``name`` off (None: all of them)."""
-    off = frozenset(TRICKS) if name is None else frozenset({name} & TRICKS.keys())
-    off_loss: Loss = _loss_of_all_logits if name in ("logits", None) else _loss
+def _compare(model: nn.Module, batches: list[list[dict[str, list[int]]]], rounds: int, name: str) -> tuple[float, float, float]:
+    """Median seconds of a step with everything on and with the trick ``name`` off, and the median of their ratio batch by batch."""
+    off = frozenset(TRICKS) if name == "all of them" else frozenset({name} & TRICKS.keys())
+    off_loss: Loss = _loss_of_all_logits if name in ("logits", "all of them") else _loss
     seconds: tuple[list[float], list[float]] = ([], [])
     for round_number in range(rounds + 1):
         for i, (disabled, loss) in enumerate(((frozenset(), _loss), (off, off_loss))):
@@ -55,7 +52,8 @@ def _compare(model: nn.Module, batches: list[list[dict[str, list[int]]]], rounds
             if round_number:  # the first round warms up
                 seconds[i].append(took)
     restore_model(model)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+    ratios = [without / with_it for with_it, without in zip(*seconds, strict=True)]
+    return statistics.median(seconds[0]), statistics.median(seconds[1]), statistics.median(ratios)
 
 
 def _step(model: nn.Module, batch: list[dict[str, list[int]]], loss: Loss) -> float:
