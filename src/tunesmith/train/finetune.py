@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,15 @@ from tunesmith.config.resolve import Resolved
 from tunesmith.data.preview import show_examples
 from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
-from tunesmith.methods import build_method
 from tunesmith.methods.added_tokens import add_token_rows, train_token_rows
 from tunesmith.methods.dequantized import count_parameters
 from tunesmith.methods.protocol import Method
-from tunesmith.models.checks import read_config
 from tunesmith.models.load import load_tokenizer
 from tunesmith.models.precision import choose_dtype
 from tunesmith.models.sources import ModelSource, resolve_model
 from tunesmith.train import checkpoints, results, words
-from tunesmith.train.defaults import DEFAULT_SEED
+from tunesmith.train.answers import Answer, Example, SampleAnswers
+from tunesmith.train.choices import max_positions, method_of, output_folder, seed_of
 from tunesmith.train.estimate import MemoryEstimate, advice, estimate_memory
 from tunesmith.train.fast import accelerate_model, restore_model
 from tunesmith.train.fast.allocator import tune_allocator
@@ -48,21 +47,6 @@ log = logging.getLogger(__name__)
 MOST_TOKENS = 4096
 # Lists the rows that don't fit into --max_seq_len.
 CUT_ROWS = "cut_rows.jsonl"
-# Validation rows that --eval_generate answers at each evaluation.
-GENERATED_ROWS = 100
-
-# (model, tokenizer, template, prompts) -> answers
-Answer = Callable[[nn.Module, Any, Any, Sequence[Any]], list[str]]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A validation prompt with its reference and the answers before and after training."""
-
-    prompt: str
-    reference: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True)
@@ -122,57 +106,6 @@ def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) ->
         return Run(resolved, folder, source, tokenizer, inputs, method, answer, cut_rows).run()
 
 
-def seed_of(training: Mapping[str, Any]) -> int:
-    """Return ``--seed``, or its default."""
-    seed = training.get("seed")
-    return DEFAULT_SEED if seed is None else int(seed)
-
-
-def output_folder(options: FinetuneOptions) -> Path:
-    """Return where the run goes; without ``--output_path`` a folder named after data and method, numbered when it exists."""
-    if options.output_path:
-        return Path(options.output_path).expanduser()
-    data = options.data_name or (options.data_files or ("data",))[0]
-    name = f"{Path(data.replace(':', '-')).stem}-{options.method}"
-    candidates = [Path("runs") / name, *(Path("runs") / f"{name}-{number}" for number in range(2, 10_000))]
-    existing = [path for path in candidates if path.exists()]
-    if options.resume and existing:
-        return existing[-1]
-    return next(path for path in candidates if path not in existing)
-
-
-def max_positions(source: ModelSource) -> int | None:
-    """Return the most tokens the model was made for, or None where its configuration doesn't say."""
-    if source.kind == "gguf":
-        return None
-    config = read_config(source.folder)
-    text = config.get("text_config") or config
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
-        if isinstance(text.get(name), int):
-            return int(text[name])
-    return None
-
-
-def method_of(resolved: Resolved[FinetuneOptions]) -> Method:
-    """Build the method from its options; those without effect on it are refused when somebody gave them."""
-    options = resolved.options
-    return build_method(
-        options.method,
-        explicit=resolved.explicit,
-        lora_r=options.lora_r,
-        lora_alpha=options.lora_alpha,
-        lora_dropout=options.lora_dropout,
-        target_modules=options.target_modules,
-        modules_to_save=options.modules_to_save,
-        use_rslora=options.use_rslora,
-        init_lora_weights=options.init_lora_weights,
-        layers_to_transform=options.layers_to_transform,
-        quant_type=options.quant_type,
-        adapter_reduction_factor=options.adapter_reduction_factor,
-        adapter_placement=options.adapter_placement,
-    )
-
-
 class OutOfMemory(TunesmithError):
     """Memory ran out while training with batches of ``batch_size``."""
 
@@ -196,7 +129,8 @@ class Run:
         cut_rows: Path,
     ) -> None:
         self.resolved, self.options, self.folder = resolved, resolved.options, folder
-        self.source, self.tokenizer, self.inputs, self.method, self.answer = source, tokenizer, inputs, method, answer
+        self.source, self.tokenizer, self.inputs, self.method = source, tokenizer, inputs, method
+        self.answers = SampleAnswers(inputs, tokenizer, answer, shown=self.options.show_answers)
         self.cut_rows = cut_rows
         self.checkpoints = folder / "checkpoints"
         self.training = dict(self.options.training)
@@ -283,7 +217,7 @@ class Run:
         for line in words.plan(self.resolved, self.source, self.inputs, self.method, plan, estimate, trained, self.folder):
             log.info("%s", line)
         log.debug("Tricks applied: %s", ", ".join(tricks) or "none")
-        before = self.answers(trained)
+        before = self.answers.of(trained)
         outcome = self.finished(trained, plan) if resume_from else None
         if outcome is None:
             try:
@@ -296,13 +230,13 @@ class Run:
                     logging_dir=Path(options.logging_dir).expanduser() if options.logging_dir else self.folder / "logs",
                     resume_from=resume_from,
                     command=self.resume_command(),
-                    generation_metrics=self.generation_metrics(trained),
+                    generation_metrics=self.answers.metrics(trained) if options.eval_generate else None,
                 )
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     raise self.out_of_memory(estimate, plan) from error
                 raise
-        examples = [Example(*row) for row in zip(self.prompts(), self.references(), before, self.answers(trained), strict=True)]
+        examples = self.answers.examples(before, self.answers.of(trained))
         restore_model(trained)
         return self.save(trained, plan, outcome, examples, resized=bool(new_tokens))
 
@@ -340,41 +274,6 @@ class Run:
         if reason is None or last is None:
             return None
         return finished_outcome(model, self.checkpoints, last, plan, reason)
-
-    # Answers
-
-    def prompts(self) -> list[str]:
-        """The validation prompts that are answered before and after training."""
-        return [self.inputs.template.prompt(row, self.tokenizer) for row in self.inputs.sample_rows(self.num_answers)]
-
-    def references(self) -> list[str]:
-        """Their references."""
-        return [self.inputs.reference(row) for row in self.inputs.sample_rows(self.num_answers)]
-
-    @property
-    def num_answers(self) -> int:
-        """How many answers are shown; none where nobody can generate them or there is no validation row."""
-        wanted = 3 if self.options.show_answers is None else self.options.show_answers
-        return wanted if self.answer is not None and self.inputs.validation is not None else 0
-
-    def answers(self, model: nn.Module) -> list[str]:
-        """What ``model`` answers to :meth:`prompts` now."""
-        rows = self.inputs.sample_rows(self.num_answers)
-        return self.answer(model, self.tokenizer, self.inputs.template, rows) if rows and self.answer else []
-
-    def generation_metrics(self, model: nn.Module) -> Callable[[], dict[str, float]] | None:
-        """Exact answers among the first validation rows, for ``--eval_generate``."""
-        rows = self.inputs.sample_rows(GENERATED_ROWS)
-        if not self.options.eval_generate or not rows or self.answer is None:
-            return None
-        references = [self.inputs.reference(row) for row in rows]
-        answer = self.answer
-
-        def score() -> dict[str, float]:
-            given = answer(model, self.tokenizer, self.inputs.template, rows)
-            return {"exact_match": sum(a.strip() == r.strip() for a, r in zip(given, references, strict=True)) / len(rows)}
-
-        return score
 
     # Trouble
 

@@ -169,9 +169,10 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
     def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         """Split a batch into parts of like length, each cut to its longest row and moved to the device."""
         lengths = inputs["lengths"].tolist()
+        rows = [{"input_ids": ids[:length]} for ids, length in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
         return [
             {name: inputs[name][group, : max(lengths[index] for index in group)].to(self.args.device) for name in ("input_ids", "labels")}
-            for group in micro_batches([{"input_ids": range(length)} for length in lengths], max_tokens=self.settings.max_tokens)
+            for group in micro_batches(rows, max_tokens=self.settings.max_tokens)
         ]
 
     @staticmethod
@@ -213,7 +214,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         model, start = self.model, time.time()
         model.eval()
         loss_sum, num_supervised, num_correct = 0.0, 0, 0
-        for group in micro_batches([{"input_ids": range(length)} for length in dataset["length"]], max_tokens=self.settings.max_tokens):
+        rows = [{"input_ids": ids} for ids in dataset["input_ids"]]
+        for group in micro_batches(rows, max_tokens=self.settings.max_tokens):
             batch = collate([dataset[index] for index in group], self.settings.pad_token_id)
             with self.computing(batch["input_ids"].shape[1]):
                 result = supervised_loss(model, batch["input_ids"].to(self.args.device), batch["labels"].to(self.args.device))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
-#: What one more forward and backward pass costs besides its tokens, expressed in tokens. More than its operations alone (30 or so): a packed
-#: batch holds hardly any padding anyway, and every pass computes the shared beginning of its rows again.
+#: What one more forward and backward pass costs besides its tokens, expressed in tokens. More than its operations alone (30 or so): a
+#: packed batch holds hardly any padding anyway, and every pass computes the shared beginning of its rows again.
 PASS_OVERHEAD_TOKENS = 256
 
 Example = Mapping[str, Sequence[int]]

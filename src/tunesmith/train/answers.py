@@ -1,0 +1,61 @@
+"""What the model answers to validation prompts, before, while and after it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tunesmith.train.inputs import Inputs
+
+# Validation rows that --eval_generate answers at each evaluation.
+GENERATED_ROWS = 100
+# How many answers are shown when nobody says.
+SHOWN_ROWS = 3
+
+# (model, tokenizer, template, prompts) -> answers; given by the caller, since generating is no business of training
+Answer = Callable[[nn.Module, Any, Any, Sequence[Any]], list[str]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A validation prompt with its reference and the answers before and after training."""
+
+    prompt: str
+    reference: str
+    before: str
+    after: str
+
+
+class SampleAnswers:
+    """Answers to some validation rows; none where nobody can generate them or there is no validation row."""
+
+    def __init__(self, inputs: Inputs, tokenizer: Any, answer: Answer | None, *, shown: int | None) -> None:
+        self.inputs, self.tokenizer, self.answer = inputs, tokenizer, answer
+        able = answer is not None and inputs.validation is not None
+        self.rows = inputs.sample_rows((SHOWN_ROWS if shown is None else shown) if able else 0)
+
+    def of(self, model: nn.Module) -> list[str]:
+        """What ``model`` answers now."""
+        return self.answer(model, self.tokenizer, self.inputs.template, self.rows) if self.rows and self.answer else []
+
+    def examples(self, before: list[str], after: list[str]) -> list[Example]:
+        """Prompts and references with the answers before and after."""
+        prompts = [self.inputs.template.prompt(row, self.tokenizer) for row in self.rows]
+        references = [self.inputs.reference(row) for row in self.rows]
+        return [Example(*example) for example in zip(prompts, references, before, after, strict=True)]
+
+    def metrics(self, model: nn.Module) -> Callable[[], dict[str, float]] | None:
+        """Share of exact answers among the first validation rows, for ``--eval_generate``."""
+        rows, answer = self.inputs.sample_rows(GENERATED_ROWS), self.answer
+        if not rows or answer is None:
+            return None
+        references = [self.inputs.reference(row) for row in rows]
+
+        def score() -> dict[str, float]:
+            given = answer(model, self.tokenizer, self.inputs.template, rows)
+            return {"exact_match": sum(a.strip() == r.strip() for a, r in zip(given, references, strict=True)) / len(rows)}
+
+        return score
