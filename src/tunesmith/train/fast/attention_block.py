@@ -48,7 +48,7 @@ def fast_attention_forward(module: nn.Module) -> bool:
         query, key, value = (states[0].reshape(len(states[0]), -1, size) for states in shared(hidden_states))  # (N, H, E), (N, K, E)
         if hasattr(self, "q_norm"):
             query, key = self.q_norm(query), self.k_norm(key)
-        cos, sin = (table[0].unsqueeze(1) for table in position_embeddings)  # (N, 1, E)
+        cos, sin = (table[0].unsqueeze(1).to(query.dtype) for table in position_embeddings)  # (N, 1, E)
         states = attend_packed(rotate(query, cos, sin), rotate(key, cos, sin), value, token_layout, scaling=scaling, softcap=softcap)
         states = states.flatten(1) if kept_tokens is None else states.flatten(1).index_select(0, kept_tokens)
         return output_projection(states[None])[0], None

@@ -49,27 +49,30 @@ def linear_cross_entropy(
     """
     if hidden.dim() != 2 or labels.shape != hidden.shape[:1] or hidden.shape[1] != weight.shape[1]:
         raise ShapeError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)} and labels {tuple(labels.shape)} don't fit together")
-    options = (float(scale), None if softcap is None else float(softcap), int(chunk_tokens))
-    loss_sum, num_correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels, options)  # type: ignore[no-untyped-call]
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    options = (dtype, float(scale), None if softcap is None else float(softcap), int(chunk_tokens))
+    with torch.autocast(device, enabled=False):
+        loss_sum, num_correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels, options)  # type: ignore[no-untyped-call]
     return CrossEntropy(loss_sum, int(num_correct))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, options: tuple[float, float | None, int]
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, options: tuple[torch.dtype, float, float | None, int]
     ) -> tuple[Tensor, Tensor]:
-        scale, softcap, chunk_tokens = options
+        dtype, scale, softcap, chunk_tokens = options
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        d_hidden = torch.empty_like(hidden) if needs_hidden else None
+        d_hidden = torch.empty_like(hidden, dtype=dtype) if needs_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and needs_bias else None
         loss_sum = hidden.new_zeros((), dtype=torch.float64)
         num_correct = labels.new_zeros(())
-        weight_as = weight.to(hidden.dtype)
+        weight_as = weight.to(dtype)
         for start in range(0, hidden.shape[0], chunk_tokens):
             rows = slice(start, start + chunk_tokens)
-            chunk, targets = hidden[rows], labels[rows]
+            chunk, targets = hidden[rows].to(dtype), labels[rows]
             logits = _logits(chunk, weight_as, bias, scale, softcap)  # (n, V) float32
             largest, predicted = logits.max(dim=-1)
             num_correct += (predicted == targets).sum()
@@ -85,22 +88,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_logits = d_logits.mul_(slope) if slope is not None else (d_logits.mul_(scale) if scale != 1.0 else d_logits)
             if d_bias is not None:
                 d_bias += d_logits.sum(dim=0)
-            d_logits = d_logits.to(hidden.dtype)
+            d_logits = d_logits.to(dtype)
             if d_hidden is not None:
                 torch.mm(d_logits, weight_as, out=d_hidden[rows])
             if d_weight is not None:
                 d_weight += d_logits.t() @ chunk
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
-        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(num_correct)
         return loss_sum.float(), num_correct
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        weight_dtype, bias_dtype = ctx.dtypes
+        hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
         return (
-            None if d_hidden is None else d_hidden * grad.to(d_hidden.dtype),
+            None if d_hidden is None else (d_hidden * grad).to(hidden_dtype),
             None if d_weight is None else (d_weight * grad).to(weight_dtype),
             None if d_bias is None else (d_bias * grad).to(bias_dtype),
             None,

@@ -34,7 +34,11 @@ def short_attention(
 
     Returns: ``(N, H, E)``, contiguous.
     """
-    return cast(Tensor, _ShortAttention.apply(query, key, value, layout, float(scaling), softcap))  # type: ignore[no-untyped-call]
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        query, key, value = (states.to(torch.get_autocast_dtype(device)) for states in (query, key, value))
+    with torch.autocast(device, enabled=False):  # it would round the scores, and the backward pass knows nothing of it
+        return cast(Tensor, _ShortAttention.apply(query, key, value, layout, float(scaling), softcap))  # type: ignore[no-untyped-call]
 
 
 class _Saved(NamedTuple):

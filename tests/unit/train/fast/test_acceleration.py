@@ -85,6 +85,27 @@ def test_bfloat16_is_about_as_far_from_float32_as_without(family: str) -> None:
     assert 0 < found < 2 * own
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["smollm", "qwen3", "gemma2", "gpt2"])
+def test_autocast_of_float32_weights_works_and_is_about_as_exact(family: str, method: str) -> None:
+    model = trained_model(family, method)
+    _, wanted = losses(model, batch())
+
+    def error() -> float:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = supervised_loss(model, *batch()).loss_sum
+        model.zero_grad()
+        loss.backward()
+        found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert found.keys() == wanted.keys()
+        assert loss.dtype == torch.float32
+        return float(sum((found[name] - wanted[name]).norm() ** 2 for name in wanted)) ** 0.5
+
+    own = error()
+    accelerate_model(model)
+    assert error() < 2 * own
+
+
 def test_every_trick_fits_llama_and_can_be_switched_off() -> None:
     model = trained_model("llama")
     assert accelerate_model(model) == list(TRICKS)
