@@ -72,7 +72,7 @@ def answers(examples: list[dict[str, str]]) -> list[str]:
     """Messages the model never saw, with its answers before and after."""
     x, y, parts = LEFT + PLOT_WIDTH + 40, TOP + 12, []
     for example in examples:
-        message = textwrap.wrap(said_by_user(example["prompt"]), 64)[:2]
+        message = textwrap.wrap(example["prompt"], 64)[:2]
         for part in message:
             parts.append(text(x, y, part))
             y += 17
@@ -83,11 +83,6 @@ def answers(examples: list[dict[str, str]]) -> list[str]:
         if y > HEIGHT - 60:
             break
     return parts
-
-
-def said_by_user(prompt: str) -> str:
-    """The last user turn of a ChatML prompt."""
-    return prompt.rpartition("user\n")[2].partition("<|im_end|>")[0].strip()
 
 
 def text(x: float, y: float, words: str, *, size: int = 13, weight: int = 400, anchor: str = "start", color: str = INK) -> str:

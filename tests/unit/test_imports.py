@@ -11,11 +11,12 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "tunesmith"
 HEAVY = ("torch", "transformers", "datasets", "onnxruntime", "peft", "numpy")
-GROUND = {"", "errors", "registry", "artifact", "hardware", "config"}  # "" is the package itself: its version
+GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config"}  # "" is the package itself: its version
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "registry": {"errors"},
     "artifact": {"errors"},
+    "cache": {"errors"},
     "hardware": {"errors"},
     "config": GROUND,
     "data": GROUND,

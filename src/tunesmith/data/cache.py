@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
+from tunesmith.cache import cache_folder
 from tunesmith.errors import OutputError
 
 if TYPE_CHECKING:
@@ -29,12 +28,6 @@ HASH_ROWS = 10_000
 CHUNK_BYTES = 1 << 20
 #: The least recently used entries of a kind are removed beyond this.
 MOST_BYTES = 20 * 2**30
-
-
-def cache_folder() -> Path:
-    """Return tunesmith's cache folder: ``$TUNESMITH_CACHE``, or the user's cache of this operating system."""
-    chosen = os.environ.get("TUNESMITH_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_path("tunesmith"))
 
 
 def quiet_datasets() -> None:

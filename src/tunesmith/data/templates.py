@@ -112,6 +112,13 @@ class Template:
             return split_blanks(text_prompt(take_apart(self.text or ""), value))[0]
         return self._renderer(tokenizer).prompt(*self._messages(value))
 
+    def question(self, value: PromptValue, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Return the part of a prompt that people want to read: what the user says last, without the template around it."""
+        if self.kind == "text":
+            return self.prompt(value, tokenizer)
+        said = [as_text(message.get("content")) for message in self._messages(value)[0] if message.get("role") == "user"]
+        return said[-1] if said else self.prompt(value, tokenizer)
+
     def encode_prompt(self, value: PromptValue, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the ids of :meth:`prompt`, BOS exactly once where the tokenizer uses one: the ids that training saw."""
         return encode_texts([self.prompt(value, tokenizer)], tokenizer)[0]

@@ -8,8 +8,8 @@ import logging
 from pathlib import Path
 
 from tunesmith.artifact import new_folder
+from tunesmith.cache import cache_folder
 from tunesmith.errors import DependencyError, ModelError, OutputError, nearest
-from tunesmith.models.cache import cache_folder
 
 log = logging.getLogger(__name__)
 

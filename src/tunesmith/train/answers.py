@@ -43,7 +43,7 @@ class SampleAnswers:
 
     def examples(self, before: list[str], after: list[str]) -> list[Example]:
         """Prompts and references with the answers before and after."""
-        prompts = [self.inputs.template.prompt(row, self.tokenizer) for row in self.rows]
+        prompts = [self.inputs.template.question(row, self.tokenizer) for row in self.rows]
         references = [self.inputs.reference(row) for row in self.rows]
         return [Example(*example) for example in zip(prompts, references, before, after, strict=True)]
 

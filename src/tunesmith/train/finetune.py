@@ -37,7 +37,7 @@ from tunesmith.train.fast import accelerate_model, restore_model
 from tunesmith.train.fast.allocator import tune_allocator
 from tunesmith.train.inputs import Inputs, read_inputs
 from tunesmith.train.resume import check_same_run, run_record
-from tunesmith.train.session import Outcome, Rows, finished_outcome, train
+from tunesmith.train.session import Outcome, finished_outcome, train
 from tunesmith.train.settings import Plan, make_plan
 from tunesmith.train.trainer import NonFiniteLoss, StepSettings
 
@@ -223,7 +223,8 @@ class Run:
             try:
                 outcome = train(
                     trained,
-                    Rows(self.inputs.train.dataset, self.inputs.validation.dataset if self.inputs.validation else None),
+                    self.inputs.train,
+                    self.inputs.validation,
                     plan,
                     settings,
                     run_folder=self.folder,
@@ -252,7 +253,7 @@ class Run:
         compute = choose_dtype(self.base_dtype(), detect(gpus=device.type != "cpu"), device=device.type)[0]
         wide = any(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in model.parameters())
         autocast = compute if compute != torch.float32 and (wide or not self.method.saves_adapter) else None
-        longest = max(self.inputs.train.dataset["length"])
+        longest = int(self.inputs.train.lengths().max())
         tokens = min(plan.arguments["per_device_train_batch_size"] * longest, self.options.max_tokens_per_batch or MOST_TOKENS)
         estimate = estimate_memory(
             model, config, tokens=max(tokens, longest), checkpointing=checkpointing, activation_bytes=2 if compute != torch.float32 else 4

@@ -14,7 +14,7 @@ from tunesmith.data.formats import Format, recognize
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits, load_splits
-from tunesmith.data.splits import hold_out
+from tunesmith.data.splits import hold_out, is_label
 from tunesmith.data.templates import Template, choose_template
 from tunesmith.errors import UsageError
 from tunesmith.models.sources import ModelSource
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VALIDATION_FRACTION = 0.1
+# Rows that the choice of a template looks at.
+TEMPLATE_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def read_inputs(
         use_chat_template=options.use_chat_template,
         chat_template=options.chat_template,
         train_on_prompt=options.train_on_prompt,
+        rows=[splits.train[index] for index in range(min(TEMPLATE_ROWS, len(splits.train)))],
     )
     train_rows, validation_rows = split_rows(splits, options, template, seed=seed)
     train = prepare(
@@ -143,8 +146,14 @@ def split_rows(splits: Splits, options: FinetuneOptions, template: Template, *, 
     fraction = VALIDATION_FRACTION if options.validation_fraction is None else options.validation_fraction
     if fraction == 0 or len(splits.train) < 2:
         return splits.train, None
-    label = template.answer_column if template.task == "text-classification" else None
-    return hold_out(splits.train, fraction=fraction, label_column=label, seed=seed)
+    answer = template.answer_column
+    return hold_out(
+        splits.train,
+        fraction=fraction,
+        label_column=answer if answer and is_label(splits.train, answer) else None,
+        text_columns=template.prompt_columns or None,
+        seed=seed,
+    )
 
 
 def describe(form: Format | None, template: Template) -> str:

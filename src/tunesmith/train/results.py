@@ -42,6 +42,8 @@ def save_results(
         manifest: what it is.
         resized: the base was given rows for added tokens.
     """
+    if template.kind == "chat":  # so that other tools, which read it from the tokenizer, ask as training did
+        tokenizer.chat_template = template.chat_template
     if method.saves_adapter:
         own_base = resized or method.grid() is not None or source.kind == "gguf"
         name_base(model, source.name if source.kind == "hub" and not own_base else str((folder / "model").absolute()))

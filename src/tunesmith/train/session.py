@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import set_seed
 
+from tunesmith.data.prepare import Prepared
 from tunesmith.errors import DependencyError, UsageError
 from tunesmith.train import checkpoints
 from tunesmith.train.early_stopping import EarlyStopping, evaluations_of, overfitting
@@ -50,22 +51,10 @@ class Outcome:
     peak_gib: float
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Tokenized rows to train and validate on."""
-
-    train: Any
-    validation: Any | None
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each training row."""
-        return list(self.train["length"])
-
-
 def train(
     model: nn.Module,
-    rows: Rows,
+    rows: Prepared,
+    validation: Prepared | None,
     plan: Plan,
     step_settings: StepSettings,
     *,
@@ -79,7 +68,7 @@ def train(
 
     Args:
         model: with trainable and frozen parameters as the method left them.
-        rows: tokenized rows.
+        rows, validation: tokenized rows to train on and, if any, to validate on.
         plan, step_settings: see there.
         run_folder: for ``metrics.jsonl`` and checkpoints.
         logging_dir: for experiment loggers.
@@ -98,9 +87,9 @@ def train(
     trainer = SupervisedTrainer(
         model=model,
         args=arguments,
-        train_dataset=rows.train,
-        eval_dataset=rows.validation,
-        lengths=rows.lengths,
+        train_dataset=rows.dataset,
+        eval_dataset=validation.dataset if validation else None,
+        lengths=rows.lengths().tolist(),
         settings=step_settings,
         callbacks=[gauges, *_loggers(plan.reporters, logging_dir), MetricsLog(run_folder / "metrics.jsonl"), stopping, line, interrupt],
         generation_metrics=generation_metrics,

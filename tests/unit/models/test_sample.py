@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tunesmith.cache import cache_folder
 from tunesmith.errors import DependencyError, OutputError
 from tunesmith.models import sample
-from tunesmith.models.cache import cache_folder
 from tunesmith.models.load import load_model, load_tokenizer
 from tunesmith.models.sources import resolve_model
 

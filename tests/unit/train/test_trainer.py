@@ -11,11 +11,12 @@ import torch
 from datasets import Dataset
 
 from tiny_models import VOCAB_SIZE, tiny_model
+from tunesmith.data.prepare import Prepared
 from tunesmith.methods import build_method
 from tunesmith.train import checkpoints
 from tunesmith.train.fast import accelerate_model
 from tunesmith.train.metrics_log import read_metrics
-from tunesmith.train.session import Outcome, Rows, train
+from tunesmith.train.session import Outcome, train
 from tunesmith.train.settings import make_plan
 from tunesmith.train.trainer import NonFiniteLoss, StepSettings
 
@@ -29,6 +30,10 @@ def rows(count: int, seed: int = 0) -> Dataset:
         start = draw.randint(1, length - 1)
         made.append({"input_ids": ids, "labels": [-100] * start + ids[start:], "length": length})
     return Dataset.from_list(made)
+
+
+def prepared(data: Dataset) -> Prepared:
+    return Prepared(data, max_seq_len=30, num_tokens=sum(data["length"]), num_supervised=0)
 
 
 def run(
@@ -54,7 +59,8 @@ def run(
     )
     outcome = train(
         model,
-        Rows(rows(64), validation),
+        prepared(rows(64)),
+        prepared(validation),
         plan,
         StepSettings(**{"max_tokens": 4096, "pad_token_id": 0, **(settings or {})}),
         run_folder=folder,
