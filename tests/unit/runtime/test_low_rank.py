@@ -23,6 +23,8 @@ def with_lora(family: str, **settings: object) -> PeftModel:
         torch.manual_seed(1)
         peft_model = get_peft_model(model, config)
         for name, parameter in peft_model.named_parameters():
+            if name.endswith("bias"):
+                parameter.data += 0.3 * torch.randn_like(parameter)
             if "lora_" in name:
                 parameter.data += 0.05 * torch.randn_like(parameter) if "magnitude" not in name else 0.3 * torch.rand_like(parameter)
     return peft_model.eval()
