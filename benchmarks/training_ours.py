@@ -61,7 +61,7 @@ def main() -> None:
             model_name_or_path=options.model,
             output_path=str(Path(folder) / "out"),
             text_template=PROMPT + COMPLETION,
-            max_samples=NUM_ROWS,
+            train_split=f"train[:{NUM_ROWS}]",
             validation_fraction=0,
             show_answers=0,
             method="lora",
