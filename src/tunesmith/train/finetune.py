@@ -328,6 +328,8 @@ class Run:
             template=self.inputs.template,
             folder=self.folder,
             manifest=manifest,
+            words=told,
+            examples=examples,
             resized=resized,
         )
         adapter = self.folder / "adapter"

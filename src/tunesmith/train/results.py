@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tunesmith.data.templates import Template
 from tunesmith.methods.protocol import Method
 from tunesmith.models.save import place_model, save_plain_model
 from tunesmith.models.sources import ModelSource
+from tunesmith.train.answers import Example
 from tunesmith.train.model_card import model_card
 
 TEMPLATE_FILE = "template.json"
@@ -29,6 +30,8 @@ def save_results(
     template: Template,
     folder: Path,
     manifest: Manifest,
+    words: Sequence[str] = (),
+    examples: Sequence[Example] = (),
     resized: bool = False,
 ) -> None:
     """Write everything that others load, the manifest last: a folder with a manifest is a finished run.
@@ -40,6 +43,7 @@ def save_results(
         tokenizer, template: as used in training.
         folder: the run's folder.
         manifest: what it is.
+        words, examples: how it went, for the model card.
         resized: the base was given rows for added tokens.
     """
     if template.kind == "chat":  # so that other tools, which read it from the tokenizer, ask as training did
@@ -58,7 +62,9 @@ def save_results(
             method.save(model, whole)
             tokenizer.save_pretrained(whole)
             write_template(whole, template)
-    write_file_atomically(folder / "README.md", model_card(manifest))
+    shown = [(example.prompt, example.before, example.after) for example in examples]
+    card = model_card(manifest, base_folder=source.folder, words=words, examples=shown)
+    write_file_atomically(folder / "README.md", card)
     write_manifest(folder, manifest)
 
 
