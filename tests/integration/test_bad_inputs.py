@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -290,7 +291,15 @@ def place(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    return Place(work, tiny_folder)
+    root = logging.getLogger()
+    handlers, level, variables = list(root.handlers), root.level, dict(os.environ)
+    yield Place(work, tiny_folder)
+    # the command sets up logging for a whole process, and this one goes on
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
 
 
 def check(arguments: list[object], words: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:

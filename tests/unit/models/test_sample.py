@@ -88,5 +88,6 @@ def test_sample_model_is_whole(sample_model: Path) -> None:
 
 @pytest.mark.integration
 def test_second_call_makes_nothing(sample_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(sample_model.parents[1]))
     monkeypatch.setattr(sample, "_unpack", lambda *_: pytest.fail("unpacked again"))
     assert resolve_model(None).path == sample_model
