@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.methods.grid_linear import GridLinear
 from tunesmith.models.structure import backbone, causal_lm, output_embedding
 from tunesmith.train.fast.acceleration import evaluation_mode, packed_hidden_states, packing_of
 from tunesmith.train.fast.cross_entropy import linear_cross_entropy
@@ -61,8 +62,9 @@ def supervised_loss(
     hidden, targets = _hidden_states(model, input_ids, labels, attention_mask)  # (N, D), (N,)
     layer = _plain_layer(output_embedding(model))
     assert layer is not None
+    weight = layer.dequantize(hidden.dtype) if isinstance(layer, GridLinear) else layer.weight
     result = linear_cross_entropy(
-        hidden, layer.weight, targets, bias=layer.bias, scale=head.scale, softcap=head.softcap, chunk_tokens=chunk_tokens
+        hidden, weight, targets, bias=layer.bias, scale=head.scale, softcap=head.softcap, chunk_tokens=chunk_tokens
     )
     return SupervisedLoss(result.loss_sum, len(targets), result.num_correct)
 
@@ -102,13 +104,13 @@ def _own_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | No
     return logits[0].float()
 
 
-def _plain_layer(layer: nn.Module) -> nn.Linear | None:
-    """The linear layer that is active behind ``modules_to_save``; None when something else is done there."""
+def _plain_layer(layer: nn.Module) -> nn.Linear | GridLinear | None:
+    """The linear layer, plain or on the int4 grid, that is active behind ``modules_to_save``; None when something else is done there."""
     saved = getattr(layer, "modules_to_save", None)
     if isinstance(saved, nn.ModuleDict):
         active = [name for name in getattr(layer, "active_adapters", []) if name in saved]
         layer = saved[active[0]] if active and not getattr(layer, "disable_adapters", False) else layer.original_module  # type: ignore[assignment]
-    return layer if type(layer) is nn.Linear else None
+    return layer if type(layer) is nn.Linear or type(layer) is GridLinear else None
 
 
 def _head_of(model: nn.Module) -> _Head | None:

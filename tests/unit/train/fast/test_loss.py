@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tiny_models import FAMILIES, tiny_model, tiny_tokenizer
+from tunesmith.methods.grid_model import put_on_grid
 from tunesmith.methods.lora import Lora
 from tunesmith.train.fast import accelerate_model, loss, supervised_loss
 
@@ -92,6 +93,17 @@ def test_a_head_trained_whole_gets_its_gradient(family: str) -> None:
     accelerate_model(model)
     check(model)
     assert any("lm_head" in name and parameter.requires_grad for name, parameter in model.named_parameters()) or family != "llama"
+
+
+@pytest.mark.parametrize("family", ["llama", "smollm", "gpt2"])
+def test_a_head_on_the_int4_grid_makes_few_logits_too(family: str) -> None:
+    base = tiny_model(family)
+    put_on_grid(base, torch.float32)
+    model = Lora(rank=4).apply(base).eval()
+    check(model)
+    accelerate_model(model)
+    check(model)
+    assert loss._head_of(model) is not None
 
 
 @pytest.mark.parametrize("accelerated", [False, True])
