@@ -86,7 +86,7 @@ def attend(
     if plain and 1 < length == key.shape[2] and _is_short(query, length):
         tokens = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]
         layout = TokenLayout(0, (RowGroup(0, num_rows, length),))
-        output = short_attention(tokens[0], tokens[1], tokens[2], layout, scaling=scaling, softcap=softcap)  # (B*T, H, E)
+        output = short_attention(tokens[0], tokens[1], tokens[2], layout, scaling=scaling, softcap=softcap)  # (B*T, H, E), no tail
         return output.reshape(num_rows, length, *output.shape[1:]), None
     if softcap is not None:
         return _capped_attention(query, key, value, attention_mask, scaling, softcap, dropout, bool(is_causal)), None
@@ -141,12 +141,13 @@ def attend_packed(
     prefix = layout.prefix_length
     groups = [RowGroup(0, 1, prefix), *layout.groups] if prefix else list(layout.groups)
     sizes = [group.num_rows * group.length for group in groups]
+    query, key, value = (states[: layout.num_placed] for states in (query, key, value))
     parts = list(zip(groups, *(torch.split(states, sizes) for states in (query, key, value)), strict=True))
     outputs = [
         _fused_kernel(group, q, k, v, parts[0][2:] if prefix and i > 0 else None, scaling, dropout)
         for i, (group, q, k, v) in enumerate(parts)
     ]
-    return torch.cat(outputs)
+    return torch.cat((*outputs, query.new_zeros(layout.num_tokens - layout.num_placed, *query.shape[1:])))
 
 
 def _fused_kernel(

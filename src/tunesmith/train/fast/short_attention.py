@@ -55,6 +55,7 @@ class _ShortAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TokenLayout, scaling: float, softcap: float | None) -> Tensor:
         output = query.new_empty(query.shape)
+        output[layout.num_placed :] = 0.0  # whatever stands in the tail would spread as NaN through the gradients of weights
         saved: list[Tensor | None] = []
         for group, prefix in _groups(layout):
             part, kept = _attend(query, key, value, group, prefix, scaling, softcap)
@@ -70,6 +71,8 @@ class _ShortAttention(torch.autograd.Function):
         layout: TokenLayout = ctx.layout
         d_query = grad.new_empty(grad.shape)
         d_key, d_value = grad.new_empty(2, num_tokens, ctx.num_key_heads, size)
+        for gradient in (d_query, d_key, d_value):
+            gradient[layout.num_placed :] = 0.0
         # The prefix is the first group and comes last here, when all rows have added to the gradients of its keys and values.
         shared = [grad.new_zeros(layout.prefix_length, ctx.num_key_heads, size, dtype=torch.float32) for _ in range(2)]
         tensors = ctx.saved_tensors  # asked for once: gradient checkpointing allows no more

@@ -11,7 +11,7 @@ from tunesmith.train.fast.allocator import tune_allocator
 
 @pytest.fixture(autouse=True)
 def no_choice_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in allocator.CHOICES:
+    for name in (*allocator.CHOICES, *allocator._PREPARED_PRODUCTS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -32,3 +32,10 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch, system: s
     monkeypatch.setattr(allocator.sys, "platform", system)
     monkeypatch.setattr(allocator.ctypes, "CDLL", None)  # red if it were called
     assert not tune_allocator()
+
+
+def test_cache_sizes_are_set_unless_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    tune_allocator()
+    assert allocator.os.environ["LRU_CACHE_CAPACITY"] == "7"
+    assert allocator.os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "128"

@@ -74,6 +74,20 @@ def test_fused_kernels_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(gradient, true, rtol=1e-3, atol=1e-5)
 
 
+def test_nothing_of_the_tail_spreads() -> None:
+    layout = LAYOUTS["groups"]
+    inputs = [tensor.detach().clone() for tensor in states(layout)]
+    for tensor in inputs:
+        tensor[layout.num_placed :] = float("nan")
+        tensor.requires_grad_(True)
+    found = short_attention(*inputs, layout, scaling=SCALING)
+    assert layout.num_placed == 21 < len(found) == 24
+    assert not found[layout.num_placed :].any()
+    for gradient in torch.autograd.grad(found.sum(), inputs):
+        assert torch.isfinite(gradient).all()
+        assert not gradient[layout.num_placed :].any()
+
+
 def test_strides_do_not_matter() -> None:
     layout = LAYOUTS["prefix"]
     inputs = states(layout)

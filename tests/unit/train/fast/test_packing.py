@@ -54,7 +54,7 @@ def test_the_last_target_and_what_follows_it_are_no_inputs() -> None:
     assert packed is not None
     assert packed.layout == TokenLayout(3, (RowGroup(3, 3, 6),))  # one group: padding 3 + 5 tokens is cheaper than a second
     assert 47 not in packed.input_ids
-    assert packed.layout.num_tokens == 21 == packed.input_ids.numel()
+    assert packed.layout.num_placed == 21
 
 
 def test_unlike_rows_are_in_groups_of_their_own() -> None:
@@ -105,3 +105,10 @@ def test_what_cannot_be_packed_is_not() -> None:
     assert pack(input_ids, labels, right.flip(1)) is None
     assert pack(input_ids, labels, max_row_tokens=8) is None
     assert pack(input_ids, labels, max_row_tokens=9) is not None
+
+
+def test_the_tail_rounds_up_and_belongs_to_nobody() -> None:
+    packed = pack(*batch())
+    assert packed is not None
+    assert packed.layout.num_tokens == 24 == packed.input_ids.numel() == packed.position_ids.numel()
+    assert packed.layout.predictors.max() < 21
