@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from tunesmith.methods.lora import Lora
 from tunesmith.models.load import load_model, load_tokenizer
 from tunesmith.models.sources import resolve_model
-from tunesmith.train.fast import TRICKS, accelerate_model, pad, restore_model, supervised_loss
+from tunesmith.train.batching import collate
+from tunesmith.train.fast import TRICKS, accelerate_model, restore_model, supervised_loss
 from work import load_examples
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -57,9 +58,9 @@ def _compare(model: nn.Module, batches: list[list[dict[str, list[int]]]], rounds
 
 
 def _step(model: nn.Module, batch: list[dict[str, list[int]]], loss: Loss) -> float:
-    input_ids, labels, _ = pad(batch, pad_token_id=0)
+    rows = collate(batch, pad_token_id=0)
     start = time.process_time()
-    loss(model, input_ids, labels).backward()
+    loss(model, rows["input_ids"], rows["labels"]).backward()
     model.zero_grad()
     return time.process_time() - start
 

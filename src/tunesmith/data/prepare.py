@@ -7,9 +7,10 @@ worked out from the kept ids each time.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,9 @@ class Prepared:
     """Tokenized rows and what became of them.
 
     Attributes:
-        dataset: columns ``input_ids``, ``labels`` (-100 where nothing is learnt, not shifted) and ``length``.
+        dataset: columns ``input_ids``, ``labels`` (-100 where nothing is learnt, not shifted), ``length``, and ``row``, the index of
+            the row in ``source``.
+        source: the rows as they were read.
         max_seq_len: no row is longer, in tokens.
         num_tokens, num_supervised: over the rows that are left.
         num_cut_rows, num_cut_tokens: rows that were shortened, and the tokens that went.
@@ -51,6 +54,7 @@ class Prepared:
     """
 
     dataset: Dataset
+    source: Dataset
     max_seq_len: int
     num_tokens: int
     num_supervised: int
@@ -61,6 +65,15 @@ class Prepared:
     def lengths(self) -> npt.NDArray[np.int32]:
         """Return the tokens of each row, at once (``dataset["length"]`` goes row by row)."""
         return number_column(self.dataset, "length")
+
+    def in_words(self, indices: Sequence[int], *, most: int = 8) -> str:
+        """Name up to ``most`` rows of ``dataset`` as their files count them: ``train.jsonl, rows 3, 17``."""
+        places = sorted(place_of(self.source, self.dataset[index]["row"]) for index in indices[:most])
+        files = [
+            f"{file or 'the data'}, rows {', '.join(str(row) for _, row in group)}"
+            for file, group in itertools.groupby(places, key=lambda place: place[0])
+        ]
+        return "; ".join(files) + (" …" if len(indices) > most else "")
 
 
 def prepare(
@@ -100,7 +113,8 @@ def prepare(
     cut.check(allow_truncation=allow_truncation)
     _report(dataset, cut, rows, empty, dropped_file)
     return Prepared(
-        dataset=cut.dataset.select_columns(["input_ids", "labels", "length"]),
+        dataset=cut.dataset.select_columns(["input_ids", "labels", "length", "row"]),
+        source=dataset,
         max_seq_len=longest,
         num_tokens=cut.num_tokens,
         num_supervised=cut.num_supervised,

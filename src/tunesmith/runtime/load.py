@@ -58,7 +58,7 @@ def load(
     places = find_places(path, adapter_path=adapter_path, revision=revision, token=token)
     if warning := grid_warning(places):
         log.warning(warning)
-    tokenizer = _tokenizer(places, trust_remote_code)
+    tokenizer = tokenizer_of(places, trust_remote_code=trust_remote_code)
     template = stored_template(places)
     model = _model(places, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     return TorchRuntime(model, tokenizer, template or untuned_template(tokenizer, model))
@@ -87,7 +87,7 @@ def _stop_tokens_of(model: nn.Module | None, tokenizer: PreTrainedTokenizerBase)
     return tuple(str(token) for token in tokenizer.convert_ids_to_tokens(numbers) if token is not None)
 
 
-def _tokenizer(places: Places, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def tokenizer_of(places: Places, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """Load the tokenizer saved with the adapter, which has the tokens added in training; without one, the base's."""
     if places.adapter is not None and (places.adapter / "tokenizer_config.json").is_file():
         return load_tokenizer(ModelSource(str(places.adapter), "folder", places.adapter), trust_remote_code=trust_remote_code)

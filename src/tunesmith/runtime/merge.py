@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tunesmith.artifact import Manifest, hash_folder, installed_versions, new_folder, read_manifest, write_manifest
+from tunesmith.data.template_file import write_template
 from tunesmith.errors import UsageError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
-from tunesmith.models.load import load_model, load_tokenizer
+from tunesmith.models.load import load_model
 from tunesmith.models.save import save_plain_model
-from tunesmith.models.sources import ModelSource
+from tunesmith.runtime.load import tokenizer_of
 from tunesmith.runtime.places import find_places, run_folder, stored_template
 
 
@@ -45,15 +45,13 @@ def merge(
     if places.checkpoint is not None:
         raise UsageError(f"{path} is a checkpoint of a run", fix="Merge the finished run, or resume it first.")
     template = stored_template(places)
-    tokenizer_folder = places.adapter if (places.adapter / "tokenizer_config.json").is_file() else None
-    tokenizer_source = ModelSource(str(tokenizer_folder), "folder", tokenizer_folder) if tokenizer_folder else places.base
-    tokenizer = load_tokenizer(tokenizer_source, trust_remote_code=trust_remote_code)
+    tokenizer = tokenizer_of(places, trust_remote_code=trust_remote_code)
     final = Path(output_path).expanduser()
     with new_folder(final, overwrite=overwrite) as folder:
         base = load_model(places.base, dtype="float32", device="cpu", trust_remote_code=trust_remote_code)
         save_plain_model(merge_adapter(load_adapter(base, places.adapter)), tokenizer, folder)
         if template is not None:
-            (folder / "template.json").write_text(json.dumps(template.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
+            write_template(folder, template)
         run = run_folder(places.adapter)
         parent = read_manifest(run) if run else None
         write_manifest(

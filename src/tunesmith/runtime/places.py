@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.artifact import read_manifest
+from tunesmith.data.template_file import read_template
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.models.sources import ModelSource, resolve_model
 
-TEMPLATE_FILE = "template.json"
 #: What training writes into a checkpoint: the trainable weights by their name in the model.
 CHECKPOINT_FILE = "trainable.safetensors"
 _ADAPTER_CONFIGS = ("adapter_config.json", "bottleneck_config.json")
@@ -133,11 +133,10 @@ def _base_of(adapter: Path, token: str | None) -> ModelSource:
 
 
 def _template_in(folder: Path) -> Template | None:
-    file = folder / TEMPLATE_FILE
+    if (template := read_template(folder)) is not None:
+        return template
+    manifest = read_manifest(folder)
     try:
-        if file.is_file():
-            return Template.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        manifest = read_manifest(folder)
         return Template.from_dict(manifest.template) if manifest is not None and manifest.template else None
-    except (OSError, ValueError, AttributeError, TypeError, DataError) as error:
+    except (AttributeError, TypeError, ValueError, DataError) as error:
         raise ModelError(f"the template stored in {folder} can't be read: {error}", fix="Restore the folder from a copy") from error

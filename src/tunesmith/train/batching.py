@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch.utils.data import Sampler
 
-IGNORE_INDEX = -100
+from tunesmith.data.tokenize import IGNORE_INDEX
 
 # Rows are sorted by length within windows of this many batches, so that the order stays random enough to learn from
 # while a batch holds hardly any padding.
@@ -63,6 +63,9 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
 def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Right-pad rows to the longest of them.
+
+    A causal model needs no mask for that: a real token only looks back, where there is no padding, and positions count from the left all
+    the same; what is computed at padded positions is read by nobody, because their labels are ignored.
 
     Args:
         rows: each with ``input_ids`` and ``labels`` (−100 where nothing is learnt; not shifted).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 from torch import nn
 
 from tunesmith.artifact import Manifest, new_folder, write_file_atomically, write_manifest
+from tunesmith.data.template_file import write_template
 from tunesmith.data.templates import Template
 from tunesmith.methods.protocol import Method
 from tunesmith.models.save import place_model, save_plain_model
 from tunesmith.models.sources import ModelSource
 from tunesmith.train.answers import Example
 from tunesmith.train.model_card import model_card
-
-TEMPLATE_FILE = "template.json"
 
 
 def save_results(
@@ -92,11 +90,6 @@ def place_base(model: nn.Module, method: Method, source: ModelSource, tokenizer:
         save_plain_model(base, tokenizer, folder)
     else:
         place_model(source.folder, folder)
-
-
-def write_template(folder: Path, template: Template) -> None:
-    """Keep the template and stop tokens beside the weights that were trained with them."""
-    (folder / TEMPLATE_FILE).write_text(json.dumps(template.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def metrics_of(history: list[dict[str, float]], kept_step: int) -> Mapping[str, float]:

@@ -87,9 +87,8 @@ def train(
     trainer = SupervisedTrainer(
         model=model,
         args=arguments,
-        train_dataset=rows.dataset,
+        rows=rows,
         eval_dataset=validation.dataset if validation else None,
-        lengths=rows.lengths().tolist(),
         settings=step_settings,
         callbacks=[gauges, *_loggers(plan.reporters, logging_dir), MetricsLog(run_folder / "metrics.jsonl"), stopping, line, interrupt],
         generation_metrics=generation_metrics,
@@ -108,17 +107,8 @@ def train(
         raise Interrupted(f"stopped at step {trainer.state.global_step}, which is saved; go on with: {command}")
     reason = stopping.reason
     checkpoints.mark_finished(folder, step=trainer.state.global_step, reason=reason or "")
-    kept = keep_best_weights(model, folder, last=trainer.state.global_step) if plan.keep_best else trainer.state.global_step
-    seen = evaluations_of(trainer.state.log_history, plan.best_metric, greater_is_better=plan.greater_is_better)
-    return Outcome(
-        steps=trainer.state.global_step,
-        kept_step=kept,
-        reason=reason,
-        sign=overfitting(seen),
-        history=trainer.state.log_history,
-        training_s=gauges.training_s or time.perf_counter() - started,
-        peak_gib=gauges.peak_bytes / GIB,
-    )
+    seconds = gauges.training_s or time.perf_counter() - started
+    return _outcome(model, folder, trainer.state, plan, reason=reason, training_s=seconds, peak_gib=gauges.peak_bytes / GIB)
 
 
 def keep_best_weights(model: nn.Module, folder: Path, *, last: int) -> int:
@@ -134,9 +124,16 @@ def finished_outcome(model: nn.Module, folder: Path, last: Path, plan: Plan, rea
     """Rebuild the outcome of a training that ended but whose results were not written, and give the model its weights."""
     state = TrainerState.load_from_json(str(last / checkpoints.STATE_FILE))
     checkpoints.load_trainable(model, last)
+    return _outcome(model, folder, state, plan, reason=reason or None, training_s=0.0, peak_gib=0.0)
+
+
+def _outcome(
+    model: nn.Module, folder: Path, state: TrainerState, plan: Plan, *, reason: str | None, training_s: float, peak_gib: float
+) -> Outcome:
+    """Give the model the weights that are kept, and say what the training came to."""
     kept = keep_best_weights(model, folder, last=state.global_step) if plan.keep_best else state.global_step
     seen = evaluations_of(state.log_history, plan.best_metric, greater_is_better=plan.greater_is_better)
-    return Outcome(state.global_step, kept, reason or None, overfitting(seen), state.log_history, training_s=0.0, peak_gib=0.0)
+    return Outcome(state.global_step, kept, reason, overfitting(seen), state.log_history, training_s, peak_gib)
 
 
 def _arguments(plan: Plan, *, resumed: bool) -> dict[str, Any]:

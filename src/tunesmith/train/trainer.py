@@ -21,6 +21,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
+from tunesmith.data.columns import number_column
+from tunesmith.data.prepare import Prepared
+from tunesmith.data.tokenize import IGNORE_INDEX
 from tunesmith.errors import TunesmithError
 from tunesmith.methods.dequantized import count_parameters
 from tunesmith.train import checkpoints
@@ -31,12 +34,11 @@ from tunesmith.train.fast.microbatch import micro_batches
 
 
 class NonFiniteLoss(TunesmithError):
-    """A loss or gradient that is not a number; carries the step and the rows of its batch, for one retry."""
+    """A loss or gradient that is not a number; carries the step and names the rows of its batch, for one retry."""
 
-    def __init__(self, what: str, step: int, rows: Sequence[int]) -> None:
-        self.step, self.rows = step, tuple(rows)
-        shown = ", ".join(map(str, self.rows[:8])) + (" …" if len(self.rows) > 8 else "")
-        super().__init__(f"{what} is not a finite number at step {step} (training rows {shown})")
+    def __init__(self, what: str, step: int, rows: str) -> None:
+        self.step = step
+        super().__init__(f"{what} is not a finite number at step {step} ({rows})")
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         *,
         model: nn.Module,
         args: TrainingArguments,
-        train_dataset: Any,
+        rows: Prepared,
         eval_dataset: Any | None,
-        lengths: Sequence[int],
         settings: StepSettings,
         callbacks: Sequence[TrainerCallback] = (),
         generation_metrics: Callable[[], dict[str, float]] | None = None,
@@ -95,13 +96,13 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         super().__init__(
             model=model,
             args=args,
-            train_dataset=NumberedRows(train_dataset),
+            train_dataset=NumberedRows(rows.dataset),
             eval_dataset=eval_dataset,
             data_collator=functools.partial(self._collate, pad_token_id=settings.pad_token_id),
             callbacks=list(callbacks),
         )
         self.settings = settings
-        self.lengths = lengths
+        self.rows = rows
         self.generation_metrics = generation_metrics
         self.model_accepts_loss_kwargs = True  # the loss is divided by the whole batch's supervised tokens, see training_step
         self.checkpoints = Path(args.output_dir)
@@ -120,7 +121,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches of like length in an order that the seed and the epoch alone decide."""
         sampler = LengthGroupedBatches(
-            self.lengths,
+            self.rows.lengths().tolist(),
             self._train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             group_by_length=self.settings.group_by_length,
@@ -160,7 +161,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             with self.computing(part["input_ids"].shape[1]):
                 loss = supervised_loss(model, part["input_ids"], part["labels"]).loss_sum / max(num_supervised, 1)
             if not torch.isfinite(loss):
-                raise NonFiniteLoss("the loss", self.state.global_step + 1, self.rows_of_step)
+                raise self.non_finite("the loss")
             self.accelerator.backward(loss * self.accelerator.gradient_accumulation_steps)  # which it divides by; 1 unless configured
             total += loss.detach()
         self.tokens_seen += int(inputs["lengths"].sum())
@@ -169,16 +170,15 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
     def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         """Split a batch into parts of like length, each cut to its longest row and moved to the device."""
         lengths = inputs["lengths"].tolist()
-        rows = [{"input_ids": ids[:length]} for ids, length in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
         return [
             {name: inputs[name][group, : max(lengths[index] for index in group)].to(self.args.device) for name in ("input_ids", "labels")}
-            for group in micro_batches(rows, max_tokens=self.settings.max_tokens)
+            for group in micro_batches(lengths, max_tokens=self.settings.max_tokens)
         ]
 
     @staticmethod
     def supervised_count(inputs: dict[str, torch.Tensor]) -> int:
         """Number of tokens that are predicted and learnt: labels from the second position on."""
-        return int(inputs["labels"][:, 1:].ne(-100).sum())
+        return int(inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum())
 
     @contextlib.contextmanager
     def computing(self, length: int) -> Any:
@@ -191,8 +191,12 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         value = super()._get_grad_norm(model, grad_norm=grad_norm)
         if value is not None and not math.isfinite(float(value)):
-            raise NonFiniteLoss("the gradient", self.state.global_step + 1, self.rows_of_step)
+            raise self.non_finite("the gradient")
         return value
+
+    def non_finite(self, what: str) -> NonFiniteLoss:
+        """The error that names the step, and the rows of the data that it was computed from."""
+        return NonFiniteLoss(what, self.state.global_step + 1, self.rows.in_words(self.rows_of_step))
 
     def floating_point_ops(self, inputs: dict[str, torch.Tensor]) -> int:
         """Six operations a weight and token; the base class walks all modules at every step to count the weights."""
@@ -214,8 +218,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         model, start = self.model, time.time()
         model.eval()
         loss_sum, num_supervised, num_correct = 0.0, 0, 0
-        rows = [{"input_ids": ids} for ids in dataset["input_ids"]]
-        for group in micro_batches(rows, max_tokens=self.settings.max_tokens):
+        for group in micro_batches(number_column(dataset, "length").tolist(), max_tokens=self.settings.max_tokens):
             batch = collate([dataset[index] for index in group], self.settings.pad_token_id)
             with self.computing(batch["input_ids"].shape[1]):
                 result = supervised_loss(model, batch["input_ids"].to(self.args.device), batch["labels"].to(self.args.device))

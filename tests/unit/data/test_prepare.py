@@ -41,9 +41,14 @@ def letters(count: int) -> str:
 def test_ids_and_labels() -> None:
     prepared = prepare(rows(("ab", "cd"), ("abc", "d")), template(), TOKENIZER)
     prompt, answer = TOKENIZER("ab>").input_ids, TOKENIZER("cd<|im_end|>").input_ids
-    assert prepared.dataset[0] == {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer, "length": len(prompt + answer)}
+    assert prepared.dataset[0] == {
+        "input_ids": prompt + answer,
+        "labels": [-100] * len(prompt) + answer,
+        "length": len(prompt + answer),
+        "row": 0,
+    }
     integers = Value("int32")
-    assert prepared.dataset.features == {"input_ids": List(integers), "labels": List(integers), "length": integers}
+    assert prepared.dataset.features == {"input_ids": List(integers), "labels": List(integers), "length": integers, "row": integers}
     assert prepared.num_tokens == sum(prepared.lengths().tolist()) == sum(prepared.dataset["length"])
     assert prepared.num_supervised == sum(label != -100 for row in prepared.dataset for label in row["labels"])
     assert (prepared.num_cut_rows, prepared.num_cut_tokens, prepared.num_dropped_rows) == (0, 0, 0)
@@ -126,6 +131,15 @@ def test_rows_that_cannot_be_rendered_name_their_file_and_row() -> None:
     chat = Template(kind="chat", chat_template=TOKENIZER.chat_template, format="messages", columns=(("messages", "messages"),))
     with pytest.raises(DataError, match=r"b\.jsonl: row 1: column 'messages' is no list of messages"):
         prepare(concatenate_datasets([good, first]), chat, TOKENIZER)
+
+
+def test_prepared_rows_are_named_as_their_files_count_them() -> None:
+    pairs = [("a", "b"), ("c", None), ("d", "e")]
+    names = ("x.jsonl", "y.jsonl")
+    parts = [add_provenance(rows(*pairs).select_columns(["q", "a"]), name, all_names=names) for name in names]
+    prepared = prepare(concatenate_datasets(parts), template(), tiny_tokenizer())
+    assert prepared.in_words([3, 0, 1]) == "x.jsonl, rows 1, 3; y.jsonl, rows 3"
+    assert prepared.in_words([3, 0, 1], most=2) == "x.jsonl, rows 1; y.jsonl, rows 3 …"
 
 
 def test_a_missing_answer_column_is_named() -> None:

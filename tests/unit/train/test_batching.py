@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 
-from tunesmith.train.batching import IGNORE_INDEX, LengthGroupedBatches, collate
+from tunesmith.data.tokenize import IGNORE_INDEX
+from tunesmith.train.batching import LengthGroupedBatches, collate
 
 _DRAW = random.Random(0)
 LENGTHS = [_DRAW.randint(5, 200) for _ in range(1003)]

@@ -7,7 +7,7 @@ from tunesmith.train.fast.allocator import tune_allocator
 from tunesmith.train.fast.attention import attention_kernel
 from tunesmith.train.fast.cross_entropy import linear_cross_entropy
 from tunesmith.train.fast.loss import SupervisedLoss, supervised_loss
-from tunesmith.train.fast.microbatch import micro_batches, pad
+from tunesmith.train.fast.microbatch import micro_batches
 
 __all__ = [
     "TRICKS",
@@ -16,7 +16,6 @@ __all__ = [
     "attention_kernel",
     "linear_cross_entropy",
     "micro_batches",
-    "pad",
     "restore_model",
     "supervised_loss",
     "tune_allocator",

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.data.tokenize import IGNORE_INDEX
 from tunesmith.errors import UsageError, nearest
 from tunesmith.models.structure import backbone, causal_lm, decoder_blocks
 from tunesmith.train.fast import attention, attention_block, last_block, lora_linear, mlp, norm
-from tunesmith.train.fast.microbatch import IGNORE
 from tunesmith.train.fast.packing import PackedBatch, pack
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def _probe(model: nn.Module) -> Tensor | None:
     input_ids = torch.arange(3, 3 + 3 * 12, device=next(model.parameters()).device).reshape(3, 12) % config.get_text_config().vocab_size
     input_ids[:, :4] = input_ids[0, :4]
     labels = input_ids.clone()
-    labels[1, 9:], labels[2, 7:] = IGNORE, IGNORE
+    labels[1, 9:], labels[2, 7:] = IGNORE_INDEX, IGNORE_INDEX
     with evaluation_mode(model):
         packing = packing_of(model)
         try:

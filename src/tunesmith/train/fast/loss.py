@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.data.tokenize import IGNORE_INDEX
 from tunesmith.methods.grid_linear import GridLinear
 from tunesmith.models.structure import backbone, causal_lm, output_embedding
 from tunesmith.train.fast.acceleration import evaluation_mode, packed_hidden_states, packing_of
 from tunesmith.train.fast.cross_entropy import linear_cross_entropy
-from tunesmith.train.fast.microbatch import IGNORE
 from tunesmith.train.fast.packing import pack
 
 
@@ -53,7 +53,7 @@ def supervised_loss(
         model: causal language model, plain or wrapped with adapters.
         input_ids: ``(B, T)``.
         labels: ``(B, T)``, not shifted: ``labels[b, t]`` is the token at ``t``, or -100 where nothing is learnt.
-        attention_mask: ``(B, T)``, or None where right padding needs none (see `tunesmith.train.fast.microbatch.pad`).
+        attention_mask: ``(B, T)``, or None where right padding needs none (see `tunesmith.train.batching.collate`).
         chunk_tokens: rows of logits alive at once.
     """
     head = _head_of(model)
@@ -77,12 +77,12 @@ def _hidden_states(model: nn.Module, input_ids: Tensor, labels: Tensor, attentio
         if batch is not None:
             return packed_hidden_states(model, batch), batch.targets
     hidden = backbone(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state  # (B, T, D)
-    supervised = labels[:, 1:] != IGNORE
+    supervised = labels[:, 1:] != IGNORE_INDEX
     return hidden[:, :-1][supervised], labels[:, 1:][supervised]
 
 
 def _loss_of_own_logits(model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None) -> SupervisedLoss:
-    supervised = labels[:, 1:] != IGNORE
+    supervised = labels[:, 1:] != IGNORE_INDEX
     targets = labels[:, 1:][supervised]
     logits = _own_logits(model, input_ids, attention_mask, supervised)
     loss_sum = nn.functional.cross_entropy(logits, targets, reduction="sum")

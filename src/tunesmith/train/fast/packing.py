@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tunesmith.train.fast.microbatch import IGNORE, cut_by_length
+from tunesmith.data.tokenize import IGNORE_INDEX
+from tunesmith.train.fast.microbatch import cut_by_length
 
 #: What a further group costs in every attention layer, expressed in padded tokens (measured with SmolLM2-135M on two cores).
 GROUP_OVERHEAD_TOKENS = 12
@@ -97,7 +98,7 @@ def pack(
 
     Returns: None when nothing is supervised, when a row is too long, or when a mask has holes or padding on the left.
     """
-    supervised = labels[:, 1:] != IGNORE  # position t predicts t + 1
+    supervised = labels[:, 1:] != IGNORE_INDEX  # position t predicts t + 1
     if attention_mask is not None and bool((attention_mask[:, :-1] < attention_mask[:, 1:]).any()):
         return None
     rows = supervised.any(dim=1).nonzero().flatten()
