@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 
 if TYPE_CHECKING:
@@ -27,6 +28,43 @@ class Answer:
     num_tokens: int
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which of the known labels fits a prompt.
+
+    Attributes:
+        labels: the likeliest label; with a multi-label task every label that counts, perhaps none.
+        probabilities: one for each known label, in the order of the task's labels; they add up to 1 except with a multi-label task.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds a given answer.
+
+    Attributes:
+        log_prob: natural logarithm of the probability of the answer and of what ends it.
+        num_tokens: tokens scored, the stop token included.
+        greedy: whether greedy decoding would have given just this answer.
+    """
+
+    log_prob: float
+    num_tokens: int
+    greedy: bool
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of text with its tag: ``text[start:end]``, in characters."""
+
+    start: int
+    end: int
+    label: str
+
+
 class Runtime(Protocol):
     """A loaded model with the template and the stop tokens that belong to it.
 
@@ -41,6 +79,10 @@ class Runtime(Protocol):
     @property
     def template(self) -> Template:
         """How a prompt becomes text, and what ends an answer."""
+
+    @property
+    def task(self) -> TaskRecord:
+        """What the model was trained to do; text generation where nothing says so."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -88,3 +130,17 @@ class Runtime(Protocol):
 
         Closing the iterator ends the generation. Arguments and errors are those of :meth:`generate`; errors come at the first piece.
         """
+
+    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
+        """Choose for every prompt among known labels; an answer outside of them can't happen.
+
+        Args:
+            prompts: as for :meth:`generate`.
+            labels: other labels than those of the task (not for a model with a head).
+
+        Raises:
+            UsageError: when there are no labels to choose from, or the model's task is another one.
+        """
+
+    def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:
+        """Score given answers: the probability that the prompt of each pair is followed by its answer and then ends."""
