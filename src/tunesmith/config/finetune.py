@@ -83,12 +83,40 @@ class FinetuneOptions(ModelOptions):
 
     task: str | None = option(
         None,
-        "text-generation, text-classification, summarization, extraction …",
+        "text-generation, extraction, text-classification, token-classification, summarization or similarity.",
         group=TASK,
         default_text="recognized from the rows",
     )
+    head: bool = option(
+        False, "text-classification: put a layer that scores labels on the model, which then writes no text.", group=TASK
+    )
+    class_weights: str | None = option(
+        None, "Weigh rows by their label: balanced, or a JSON file of label -> weight (with --head).", group=TASK, metavar="balanced|FILE"
+    )
+    pooling: Literal["mean", "last"] | None = option(
+        None, "similarity: the embedding of a text is the mean of its tokens, or the last one.", group=TASK, default_text="mean"
+    )
+    answer_schema: str | None = option(None, "extraction: a JSON schema of the answers.", group=TASK, metavar="FILE")
+    loss: str | None = option(
+        None,
+        "cross-entropy, label-smoothing, focal, contrastive, distillation, or FILE.py:NAME, a module of your own.",
+        group=TASK,
+        metavar="NAME",
+        default_text="cross-entropy; contrastive for similarity",
+    )
+    loss_kwargs: dict[str, Any] | None = option(
+        None, "What the loss is made with: NAME=VALUE, several with commas or spaces.", group=TASK, metavar="NAME=VALUE"
+    )
+    teacher: str | None = option(None, "A larger model to learn from, with --loss distillation.", group=TASK, metavar="MODEL")
     task_name: str | None = option(None, "A name of your own for what this adapter does, kept in its manifest.", group=TASK, metavar="NAME")
     eval_generate: bool = option(False, "At every evaluation let the model answer validation prompts, and score the answers.", group=TASK)
+    eval_metrics: tuple[str, ...] | None = option(
+        None, "More figures at every evaluation, for --metric_for_best_model too.", group=TASK, metavar="NAME"
+    )
+    verdict: bool = option(
+        True, "Say at the end whether the tuned model beats its base and what costs nothing, on rows it has not seen.", group=TASK
+    )
+    verdict_rows: int | None = option(None, "Rows that the verdict rests on, at most.", group=TASK, at_least=2, default_text="200")
     show_answers: int | None = option(
         None, "Answer N validation prompts before and after training, and print both.", group=TASK, at_least=0, default_text="3"
     )

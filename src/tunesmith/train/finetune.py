@@ -35,10 +35,12 @@ from tunesmith.train.choices import max_positions, method_of, output_folder, see
 from tunesmith.train.estimate import MemoryEstimate, advice, estimate_memory
 from tunesmith.train.fast import accelerate_model, restore_model
 from tunesmith.train.fast.allocator import tune_allocator
+from tunesmith.train.held_out import write_held_out
 from tunesmith.train.inputs import Inputs, read_inputs
 from tunesmith.train.resume import check_same_run, run_record
 from tunesmith.train.session import Outcome, finished_outcome, train
 from tunesmith.train.settings import Plan, make_plan
+from tunesmith.train.task_choice import check_task_options
 from tunesmith.train.trainer import NonFiniteLoss, StepSettings
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ class FinetuneResult:
         words: how it went, in sentences.
         examples: answers before and after.
         training_s: seconds of training steps; ``peak_memory_gib``: most memory held.
+        verdict: whether it was worth it, as plain values; None where nobody judged.
+        report_path: a page that tells all this, where one was written.
     """
 
     output_path: Path
@@ -72,6 +76,8 @@ class FinetuneResult:
     examples: tuple[Example, ...]
     training_s: float
     peak_memory_gib: float
+    verdict: Mapping[str, Any] | None = None
+    report_path: Path | None = None
 
 
 def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) -> FinetuneResult:
@@ -85,6 +91,7 @@ def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) ->
         UserError: for whatever the user can mend; before training starts nothing has been written then.
     """
     options = resolved.options
+    check_task_options(options, resolved.explicit)
     folder = output_folder(options)
     check_output_folder(folder, overwrite=options.overwrite, resume=options.resume)
     source = resolve_model(options.model_name_or_path, revision=options.revision, token=options.token)
@@ -302,6 +309,7 @@ class Run:
         """Write the results and say how it went; ``resized``: the base has rows for added tokens, so links to its files won't do."""
         metrics = results.metrics_of(outcome.history, outcome.kept_step)
         told = words.outcome(metrics, outcome, plan)
+        write_held_out(self.folder, self.inputs.held_out)
         record = self.resolved.record()
         for name, value in plan.chosen.items():
             record[name] = {"value": value, "source": "chosen"}
@@ -326,6 +334,7 @@ class Run:
             source=self.source,
             tokenizer=self.tokenizer,
             template=self.inputs.template,
+            task=self.inputs.task_record,
             folder=self.folder,
             manifest=manifest,
             words=told,

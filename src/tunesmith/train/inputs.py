@@ -15,9 +15,12 @@ from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits, load_splits
 from tunesmith.data.splits import hold_out, is_label
+from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template, choose_template
 from tunesmith.errors import UsageError
 from tunesmith.models.sources import ModelSource
+from tunesmith.train.held_out import held_out_rows
+from tunesmith.train.task_choice import text_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,7 +41,8 @@ class Inputs:
         train, validation: tokenized rows.
         validation_rows: the same rows as they were read, for prompts and references.
         template: how a row becomes text.
-        task: what the rows are for.
+        task_record: what the model will do, for ``task.json``.
+        held_out: rows that the run does not train on, for the verdict.
         origin: what messages call the data.
         recognized: in words, how the rows were understood.
         data_hash: sha256 of the data.
@@ -48,10 +52,16 @@ class Inputs:
     validation: Prepared | None
     validation_rows: Dataset | None
     template: Template
-    task: str
+    task_record: TaskRecord
+    held_out: Dataset | None
     origin: str
     recognized: str
     data_hash: str
+
+    @property
+    def task(self) -> str:
+        """What the rows are for."""
+        return self.task_record.name
 
     def sample_rows(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` validation rows, spread evenly."""
@@ -127,7 +137,8 @@ def read_inputs(
         validation=validation,
         validation_rows=validation_rows,
         template=template,
-        task=options.task or template.task,
+        task_record=text_task(options.task, template, train_rows),
+        held_out=held_out_rows(splits, validation_rows, template),
         origin=splits.origin,
         recognized=describe(form, template),
         data_hash=hash_data(splits, options),

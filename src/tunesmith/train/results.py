@@ -10,12 +10,14 @@ from typing import Any
 from torch import nn
 
 from tunesmith.artifact import Manifest, new_folder, write_file_atomically, write_manifest
+from tunesmith.data.task_file import TaskRecord, write_task
 from tunesmith.data.template_file import write_template
 from tunesmith.data.templates import Template
 from tunesmith.methods.protocol import Method
 from tunesmith.models.save import place_model, save_plain_model
 from tunesmith.models.sources import ModelSource
 from tunesmith.train.answers import Example
+from tunesmith.train.held_out import HELD_OUT_ROWS
 from tunesmith.train.model_card import model_card
 
 
@@ -26,6 +28,7 @@ def save_results(
     source: ModelSource,
     tokenizer: Any,
     template: Template,
+    task: TaskRecord,
     folder: Path,
     manifest: Manifest,
     words: Sequence[str] = (),
@@ -39,6 +42,7 @@ def save_results(
         method: how it was trained.
         source: the base model.
         tokenizer, template: as used in training.
+        task: what the model does.
         folder: the run's folder.
         manifest: what it is.
         words, examples: how it went, for the model card.
@@ -53,6 +57,7 @@ def save_results(
             method.save(model, adapter)
             tokenizer.save_pretrained(adapter)
             write_template(adapter, template)
+            write_task(adapter, task)
         with new_folder(folder / "model", part_of_run=True) as base:
             place_base(model, method, source, tokenizer, base, resized=resized)
     else:
@@ -60,6 +65,7 @@ def save_results(
             method.save(model, whole)
             tokenizer.save_pretrained(whole)
             write_template(whole, template)
+            write_task(whole, task)
     shown = [(example.prompt, example.before, example.after) for example in examples]
     card = model_card(manifest, base_folder=source.folder, words=words, examples=shown)
     write_file_atomically(folder / "README.md", card)
@@ -110,5 +116,5 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run left in ``folder``; other files of the user stay."""
     for name in ("adapter", "model", "checkpoints", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("manifest.json", "metrics.jsonl", "README.md", "cut_rows.jsonl"):
+    for name in ("manifest.json", "metrics.jsonl", "README.md", "cut_rows.jsonl", HELD_OUT_ROWS):
         (folder / name).unlink(missing_ok=True)
