@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from browser import browser as browser  # fixtures of tests/browser.py
+from browser import chromium_window as chromium_window
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads that wait for each other cost more than they bring
