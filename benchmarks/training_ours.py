@@ -9,36 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import transformers.trainer
-from transformers import TrainerCallback
 
 import tunesmith
+from clock import Clock
 from tunesmith.train.batching import LengthGroupedBatches
-from work import ALPHA, BATCH, COMPLETION, CURVE, NUM_ROWS, PROMPT, RANK, WARM_UP_STEPS
-
-
-class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Examples per second after the warm-up steps, and the loss of every step."""
-
-    start = end = 0.0
-    losses: list[float] = []  # noqa: RUF012  # one run a process
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == WARM_UP_STEPS:
-            Clock.start = time.time()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        Clock.end = time.time()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any, **kwargs: Any) -> None:
-        if "loss" in logs:
-            Clock.losses.append(float(logs["loss"]))
+from work import ALPHA, BATCH, COMPLETION, CURVE, NUM_ROWS, PROMPT, RANK
 
 
 def main() -> None:
@@ -54,7 +34,8 @@ def main() -> None:
         fixed = {**CURVE, "lr_scheduler_type": "constant", "group_by_length": False}
         batches = LengthGroupedBatches([1] * NUM_ROWS, BATCH, seed=CURVE["seed"], group_by_length=False)
         options.order.write_text(json.dumps([row for batch in batches for row in batch]))
-    transformers.trainer.DEFAULT_CALLBACKS.append(Clock)
+    clock = Clock()
+    transformers.trainer.DEFAULT_CALLBACKS.append(clock)
     with tempfile.TemporaryDirectory() as folder:
         tunesmith.finetune(
             str(options.data),
@@ -74,9 +55,7 @@ def main() -> None:
             report_to="none",
             **fixed,
         )
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    rate = (options.steps - WARM_UP_STEPS) * BATCH / (Clock.end - Clock.start)
-    print(json.dumps({"examples_per_s": rate, "peak_gb": peak_gb, "losses": Clock.losses}))
+    print(clock.report())
 
 
 if __name__ == "__main__":

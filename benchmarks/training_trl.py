@@ -10,38 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
+from transformers import AutoModelForCausalLM, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from work import ALPHA, BATCH, CURVE, LINEAR_LAYERS, RANK, WARM_UP_STEPS, load_rows
-
-
-class Clock(TrainerCallback):
-    """Examples per second after the warm-up steps, and the loss of every step."""
-
-    def __init__(self) -> None:
-        self.start = self.end = 0.0
-        self.losses: list[float] = []
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == WARM_UP_STEPS:
-            self.start = time.time()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.end = time.time()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any, **kwargs: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
+from clock import Clock
+from work import ALPHA, BATCH, CURVE, LINEAR_LAYERS, RANK, load_rows
 
 
 def main() -> None:
@@ -81,9 +61,7 @@ def main() -> None:
             peft_config=None if options.order else lora,
             callbacks=[clock],
         ).train()
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    rate = (options.steps - WARM_UP_STEPS) * BATCH / (clock.end - clock.start)
-    print(json.dumps({"examples_per_s": rate, "peak_gb": peak_gb, "losses": clock.losses}))
+    print(clock.report())
 
 
 if __name__ == "__main__":
