@@ -97,7 +97,7 @@ def outcome(metrics: Mapping[str, float], outcome: Outcome, plan: Plan) -> list[
         said.append(f"The best weights were those of step {outcome.kept_step} of {outcome.steps}; they are the ones kept.")
     if outcome.training_s:
         said.append(
-            f"{outcome.steps} steps in {spell_seconds(outcome.training_s)} of training, at most {outcome.peak_gib:.1f} GiB of memory."
+            f"{outcome.steps:,} {'step' if outcome.steps == 1 else 'steps'} in {spell_seconds(outcome.training_s)} of training, at most {outcome.peak_gib:.1f} GiB of memory."
         )
     return said
 
