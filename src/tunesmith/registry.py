@@ -1,6 +1,6 @@
 """Names that stand for code: ``name -> "module:attribute"``, imported when first asked for.
 
-Another package adds to a registry through an entry point of the group ``tunesmith.<kind>``; nothing is imported to list the names.
+Another package adds to a registry through an entry point of the group ``tunesmith.<kinds>``; nothing is imported to list the names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Registry:
     def names(self) -> list[str]:
         """Return every known name, sorted; entry points of other packages included."""
         if not self._scanned:
-            for point in importlib.metadata.entry_points(group=f"tunesmith.{self.kind}s"):
+            for point in importlib.metadata.entry_points(group=f"tunesmith.{self.kind}{'es' if self.kind.endswith('s') else 's'}"):
                 self._entries.setdefault(point.name, point.value)
             self._scanned = True
         return sorted(self._entries)
