@@ -87,9 +87,7 @@ class FinetuneOptions(ModelOptions):
         group=TASK,
         default_text="recognized from the rows",
     )
-    head: bool = option(
-        False, "text-classification: put a layer that scores labels on the model, which then writes no text.", group=TASK
-    )
+    head: bool = option(False, "text-classification: put a layer that scores labels on the model, which then writes no text.", group=TASK)
     class_weights: str | None = option(
         None, "Weigh rows by their label: balanced, or a JSON file of label -> weight (with --head).", group=TASK, metavar="balanced|FILE"
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from tunesmith.models.heads import Head
     from tunesmith.models.sources import ModelSource
 
 BOTTLENECK_WEIGHTS = "bottleneck_adapter.safetensors"
@@ -37,10 +38,12 @@ class Bottleneck:
     Attributes:
         reduction_factor: hidden size divided by this is the width of the bottleneck.
         placement: ``"houlsby"`` (after attention and after feed-forward) or ``"pfeiffer"`` (after feed-forward).
+        modules_to_save: full names of modules trained and saved whole beside the adapters (the head of a task).
     """
 
     reduction_factor: float = 16
     placement: str = "houlsby"
+    modules_to_save: tuple[str, ...] = ()
 
     name: ClassVar[str] = "adapter"
     options: ClassVar[Mapping[str, str]] = {"adapter_reduction_factor": "reduction_factor", "adapter_placement": "placement"}
@@ -61,15 +64,21 @@ class Bottleneck:
         """Return the default peak learning rate for a model of ``num_parameters``."""
         return scale_learning_rate(self.default_learning_rate, num_parameters)
 
-    def load_base(self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    def load_base(
+        self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool, task: str | Head = "text-generation"
+    ) -> PreTrainedModel:
         """Return the base as it is; it stays frozen."""
         from tunesmith.models.load import load_model
 
-        return load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        return load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code, task=task)
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Put adapters on ``model`` and return it: adapters trainable in float32, the base frozen."""
         attach_layers(model, self.reduction_factor, self.placement)
+        for name in self.modules_to_save:
+            for parameter in model.get_submodule(name).parameters():
+                parameter.data = parameter.data.float()
+                parameter.requires_grad_(True)
         return cast("nn.Module", model)
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -81,14 +90,20 @@ class Bottleneck:
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _adapter_state(model).items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._state(model).items()}
         save_file(tensors, folder / BOTTLENECK_WEIGHTS, {"format": "pt"})
         config = {
             "reduction_factor": self.reduction_factor,
             "placement": self.placement,
+            **({"modules_to_save": list(self.modules_to_save)} if self.modules_to_save else {}),
             "base_model_name_or_path": cast("PreTrainedModel", model).name_or_path,
         }
         (folder / BOTTLENECK_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _state(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """Everything that is saved: the adapters, and the modules trained whole."""
+        whole = {f"{name}.{key}": value for name in self.modules_to_save for key, value in model.get_submodule(name).state_dict().items()}
+        return {**_adapter_state(model), **whole}
 
     def merge(self, model: nn.Module) -> PreTrainedModel:
         """Refuse.
@@ -114,12 +129,17 @@ def load_bottleneck(model: PreTrainedModel, folder: Path, *, trainable: bool = F
 
     try:
         config = json.loads((folder / BOTTLENECK_CONFIG).read_text(encoding="utf-8"))
-        method = Bottleneck(reduction_factor=config["reduction_factor"], placement=config["placement"])
+        method = Bottleneck(
+            reduction_factor=config["reduction_factor"],
+            placement=config["placement"],
+            modules_to_save=tuple(config.get("modules_to_save", ())),
+        )
         tensors = load_file(folder / BOTTLENECK_WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, UsageError, SafetensorError) as error:
         raise ModelError(f"the bottleneck adapter in {folder} can't be read: {error}", fix="Copy or train it again.") from error
+    _check_has(model, method.modules_to_save, folder)
     method.apply(model)
-    _check_fits(model, tensors, folder)
+    _check_fits(method._state(model), model, tensors, folder)
     model.load_state_dict(tensors, strict=False)
     return cast("nn.Module", model if trainable else model.requires_grad_(False).eval())
 
@@ -139,9 +159,19 @@ def _adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {f"{name}.{key}": tensor for name, layer in adapter_layers(model).items() for key, tensor in layer.state_dict().items()}
 
 
-def _check_fits(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+def _check_has(model: PreTrainedModel, modules: tuple[str, ...], folder: Path) -> None:
+    known = dict(model.named_modules())
+    lacking = [name for name in modules if name not in known]
+    if lacking:
+        raise ModelError(
+            f"the bottleneck adapter in {folder} brings the modules {', '.join(lacking)}, which this {type(model).__name__} doesn't have",
+            fix="Load the model for the task that the adapter was trained for.",
+        )
+
+
+def _check_fits(state: Mapping[str, torch.Tensor], model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Compare names and shapes of all tensors; on a mismatch take the adapter off again and say what differs first."""
-    there = {name: tuple(tensor.shape) for name, tensor in _adapter_state(model).items()}
+    there = {name: tuple(tensor.shape) for name, tensor in state.items()}
     saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = [name for name in sorted(there.keys() | saved.keys()) if there.get(name) != saved.get(name)]
     if wrong:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from tunesmith.models.heads import Head
     from tunesmith.models.sources import ModelSource
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,15 @@ class Full:
         """Return the default peak learning rate for a model of ``num_parameters``."""
         return scale_learning_rate(self.default_learning_rate, num_parameters)
 
-    def load_base(self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    def load_base(
+        self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool, task: str | Head = "text-generation"
+    ) -> PreTrainedModel:
         """Return the base in float32: a step of 1e-4 relative size is below half a unit of bfloat16 and would be lost in it."""
         from tunesmith.models.load import load_model
 
         if dtype not in ("auto", "float32"):
             log.warning("Full fine-tuning keeps its weights in float32, so --torch_dtype %s is not used.", dtype)
-        return load_model(source, dtype="float32", device=device, trust_remote_code=trust_remote_code)
+        return load_model(source, dtype="float32", device=device, trust_remote_code=trust_remote_code, task=task)
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Make every parameter of ``model`` trainable, in float32."""

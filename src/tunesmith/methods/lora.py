@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from tunesmith.models.heads import Head
     from tunesmith.models.sources import ModelSource
 
 _INITIALIZATIONS = ("gaussian", "orthogonal", "olora", "pissa")
@@ -96,11 +97,13 @@ class Lora:
         """Return the default peak learning rate for a model of ``num_parameters``."""
         return scale_learning_rate(self.default_learning_rate, num_parameters)
 
-    def load_base(self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    def load_base(
+        self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool, task: str | Head = "text-generation"
+    ) -> PreTrainedModel:
         """Return the base as it is; it stays frozen."""
         from tunesmith.models.load import load_model
 
-        return load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        return load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code, task=task)
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Return ``model`` wrapped by peft: adapters trainable in float32, the base frozen.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from tunesmith.models.heads import Head
     from tunesmith.models.sources import ModelSource
 
 #: Size of the model on which the default learning rates were measured (SmolLM2-135M).
@@ -41,8 +42,10 @@ class Method(Protocol):
     def learning_rate(self, num_parameters: int) -> float:
         """Return the default peak learning rate for a base model of ``num_parameters``."""
 
-    def load_base(self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
-        """Return the base model in the form this method trains on (quantized, for one that does)."""
+    def load_base(
+        self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool, task: str | Head = "text-generation"
+    ) -> PreTrainedModel:
+        """Return the base model in the form this method trains on (quantized, for one that does), with the head that ``task`` needs."""
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Make ``model`` trainable in place and return the module to train: trainable parameters are float32, the rest is frozen."""

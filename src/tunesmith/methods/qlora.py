@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from tunesmith.models.heads import Head
     from tunesmith.models.sources import ModelSource
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ class QLora(Lora):
             return self.quant_type
         return "nf4" if choose_device(device)[0].startswith("cuda") else "onnx-int4"
 
-    def load_base(self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    def load_base(
+        self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool, task: str | Head = "text-generation"
+    ) -> PreTrainedModel:
         """Return the base with its linear layers in 4 bits, everything else in ``dtype``.
 
         Raises:
@@ -78,7 +81,7 @@ class QLora(Lora):
         if nf4:
             check_bitsandbytes()
         where, chosen = _choose(dtype, device)
-        model = load_model(source, dtype=_stored_dtype(source), device="cpu", trust_remote_code=trust_remote_code)
+        model = load_model(source, dtype=_stored_dtype(source), device="cpu", trust_remote_code=trust_remote_code, task=task)
         num_bytes = _num_bytes(model)
         whole = resolve_modules_to_save(model, self.modules_to_save)  # trained whole, so they can't be quantized
         record = put_on_nf4(model, chosen, where, excluded=whole) if nf4 else put_on_grid(model, chosen, excluded=whole)

@@ -15,6 +15,7 @@ from tunesmith.errors import ModelError, UserError
 from tunesmith.hardware import detect
 from tunesmith.models.checks import check_weights, read_config
 from tunesmith.models.gguf import reading_once
+from tunesmith.models.heads import AUTO_CLASSES, Head, head_modules
 from tunesmith.models.precision import choose_device, choose_dtype
 from tunesmith.models.quiet import quiet_libraries
 from tunesmith.models.sources import ModelSource
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["choose_device", "choose_dtype", "load_model", "load_tokenizer"]
 
 log = logging.getLogger(__name__)
-
-_AUTO_CLASSES = {"text-generation": "AutoModelForCausalLM", "text-classification": "AutoModelForSequenceClassification"}
 
 
 def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -63,7 +62,12 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> P
 
 
 def load_model(
-    source: ModelSource, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False, task: str = "text-generation"
+    source: ModelSource,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    task: str | Head = "text-generation",
 ) -> PreTrainedModel:
     """Load the model of ``source``, in evaluation mode.
 
@@ -75,7 +79,8 @@ def load_model(
         dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``, see :func:`choose_dtype`.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         trust_remote_code: run Python code that comes with the model.
-        task: ``text-generation``, or ``text-classification`` (the head is then new where the model has none).
+        task: what the model ends in: a key of :data:`tunesmith.models.heads.AUTO_CLASSES`, or a :class:`Head` that names the labels too.
+            A head is new, and random, where the model has none for these labels.
 
     Raises:
         ModelError: when it can't be read, lacks weights, is of another kind than the task needs, or needs code that is not trusted.
@@ -83,24 +88,26 @@ def load_model(
     """
     import transformers
 
+    head = task if isinstance(task, Head) else Head(task)
+    auto_class = AUTO_CLASSES[head.task]
     where, chosen = _choose(dtype, device)
-    _check_remote_code(source, _AUTO_CLASSES[task], trust_remote_code)
+    _check_remote_code(source, auto_class, trust_remote_code)
     if source.kind == "hub":
         from tunesmith.models.hub import fetch_weights
 
         fetch_weights(source.name, source.path, token=source.token)
     if source.kind != "gguf":
         _check_pickle(source)
-    options: dict[str, Any] = {"dtype": chosen, "trust_remote_code": trust_remote_code, **_gguf_file(source)}
+    options: dict[str, Any] = {"dtype": chosen, "trust_remote_code": trust_remote_code, **_gguf_file(source), **head.config_values()}
     # transformers would only log which weights are missing or don't fit, and raise without naming them: _check_complete does it
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     if source.kind == "gguf" and hasattr(transformers, "GgufConfig"):
         # without it, newer transformers leave the weights in 4-bit blocks where they find a kernel: those can't be trained or merged
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _in_words(source, "model"), quiet_libraries(), _reading(source):
-        model, info = getattr(transformers, _AUTO_CLASSES[task]).from_pretrained(source.folder, **options)
-    _check_complete(source, model, info, task)
-    if task == "text-generation" and not is_causal(model):
+        model, info = getattr(transformers, auto_class).from_pretrained(source.folder, **options)
+    _check_complete(source, model, info, head.task)
+    if head.task == "text-generation" and not is_causal(model):
         message = f"{source.name} is an encoder ({model.config.model_type}): its tokens see those after them, so it can't write text"
         raise ModelError(message, fix="Give a decoder, such as a Llama, Qwen, Phi, Gemma, SmolLM or GPT-2 model")
     placed: PreTrainedModel = model.to(where).eval()
@@ -154,9 +161,9 @@ def _check_pickle(source: ModelSource) -> None:
 
 def _check_complete(source: ModelSource, model: PreTrainedModel, info: dict[str, Any], task: str) -> None:
     """transformers fills weights that a file lacks with random numbers and goes on; that is a broken model."""
-    heads = ("score.", "classifier.") if task == "text-classification" else ()
-    missing = sorted(name for name in info.get("missing_keys", ()) if not name.startswith(heads or ("\0",)))
-    wrong = sorted(str(entry[0]) for entry in info.get("mismatched_keys", ()))
+    new = () if task in ("text-generation", "sequence-to-sequence") else tuple(f"{name}." for name in head_modules(model))
+    missing = sorted(name for name in info.get("missing_keys", ()) if not name.startswith(new or ("\0",)))
+    wrong = sorted(name for name in (str(entry[0]) for entry in info.get("mismatched_keys", ())) if not name.startswith(new or ("\0",)))
     for names, what in ((missing, "are missing"), (wrong, "have another shape than config.json says")):
         if names:
             named = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
