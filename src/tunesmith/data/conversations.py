@@ -51,12 +51,12 @@ class ChatRenderer:
         turns = [index for index in turns if as_text(messages[index].get("content")).strip() or messages[index].get("tool_calls")]
         if not turns:
             return []
-        whole = self._turn(messages, turns[-1], record.tools)
+        whole = self.turn(messages, turns[-1], record.tools)
         shared: list[Segment] = []
         others: list[list[Segment]] = []
         text, position = "".join(whole), 0
         for turn in turns:
-            prompt, answer = whole if turn == turns[-1] else self._turn(messages, turn, record.tools)
+            prompt, answer = whole if turn == turns[-1] else self.turn(messages, turn, record.tools)
             if position <= len(prompt) and text.startswith(prompt + answer):
                 shared += [Segment(text[position : len(prompt)], False), Segment(answer, True)]
                 position = len(prompt) + len(answer)
@@ -64,7 +64,7 @@ class ChatRenderer:
                 others.append([Segment(prompt, False), Segment(answer, True)])
         return [*others, shared] if shared else others
 
-    def _turn(self, messages: Sequence[Message], turn: int, tools: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    def turn(self, messages: Sequence[Message], turn: int, tools: Sequence[dict[str, Any]]) -> tuple[str, str]:
         """Return prompt and answer of one assistant turn."""
         prompt = self.prompt(messages[:turn], tools)
         through = self.through(messages[: turn + 1], tools)

@@ -112,6 +112,20 @@ class Template:
             return split_blanks(text_prompt(take_apart(self.text or ""), value))[0]
         return self._renderer(tokenizer).prompt(*self._messages(value))
 
+    def with_answer(self, value: PromptValue, answer: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+        """Return a prompt and what the model writes behind it to give ``answer``, as a training row with this answer has them.
+
+        The second text holds what ends the answer too, and the blanks that the template has before it.
+
+        Raises:
+            DataError: when the template needs other columns than given.
+        """
+        if self.kind == "text":
+            prompt, written = text_segments(take_apart(self.text or ""), value, [answer], self._stop())[:2]
+            return prompt.text, written.text
+        messages, tools = self._messages(value)
+        return self._renderer(tokenizer).turn([*messages, {"role": "assistant", "content": answer}], len(messages), tools)
+
     def question(self, value: PromptValue, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return the part of a prompt that people want to read: what the user says last, without the template around it."""
         if self.kind == "text":

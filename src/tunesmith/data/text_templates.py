@@ -47,11 +47,11 @@ def take_apart(text: str) -> TextParts:
     return TextParts(pieces[:last], pieces[last].text, "".join(piece.text for piece in pieces[last + 1 :]))
 
 
-def text_segments(parts: TextParts, row: Mapping[str, Any], answers: Sequence[str], stop: str) -> list[Segment]:
+def text_segments(parts: TextParts, value: str | Mapping[str, Any] | Sequence[Message], answers: Sequence[str], stop: str) -> list[Segment]:
     """Return a row as prompt, answer with the token that ends it, and what the template writes behind that."""
     if not answers:
         return []
-    prompt, blanks = split_blanks(fill(parts.before, row))
+    prompt, blanks = split_blanks(text_prompt(parts, value))
     at = parts.after.find(stop) if stop else -1
     end = at + len(stop) if at >= 0 else len(parts.after)
     written = parts.after[:end] if at >= 0 else parts.after + stop

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,7 @@ class Prefix:
 
     def copies(self, length: int, num_rows: int) -> DynamicCache:
         """Return keys and values of its first ``length`` tokens for ``num_rows`` rows; the prefix stays as it is."""
-        cache = copy.copy(self.cache)
-        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        cache = _copied(self.cache)
         cache.crop(length - len(self.tokens))
         cache.batch_repeat_interleave(num_rows)
         return cache
@@ -48,16 +47,23 @@ class BatchDecoder:
 
     Args:
         model: a causal language model; one that keeps no keys and values (GPT-1, Mamba) is given the whole rows at each step.
+        branching: rows will be continued in several ways, so only a memory that can be copied is kept.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, branching: bool = False) -> None:
         self._model = model
         self._takes = frozenset(inspect.signature(model.forward).parameters)
         self._cache: DynamicCache | None = None
         self._columns = torch.empty(0, dtype=torch.long)  # (B, T) token ids, for models without keys and values
         self._mask = torch.empty(0, dtype=torch.long)  # (B, T), 0 where padded
         self._is_padded = False
+        self._keeps = "past_key_values" in self._takes and (not branching or all(map(_is_copied, self._new_cache().layers)))
         self.tokens: list[list[int]] = []
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether keys and values are kept, so that columns may be given in portions without computing any of them twice."""
+        return self._keeps
 
     def can_share_prefixes(self) -> bool:
         """Return whether the keys and values of a prefix can be cut and shared: not where a layer forgets or sums up what is far back."""
@@ -76,16 +82,60 @@ class BatchDecoder:
         """Take the prompts of the batch and return the logits ``(B, V)`` of their first new tokens."""
         self.tokens = [list(prompt) for prompt in prompts]
         shared = prefix.common_length(prompts) if prefix else 0
-        if "past_key_values" in self._takes:
+        if self._keeps:
             self._cache = prefix.copies(shared, len(prompts)) if prefix and shared else self._new_cache()
-        width = max(map(len, prompts)) - shared
-        device = self._model.device
-        padding = [width + shared - len(prompt) for prompt in prompts]
-        ids = torch.tensor([[0] * pad + list(prompt[shared:]) for pad, prompt in zip(padding, prompts, strict=True)], device=device)
-        real = torch.arange(width, device=device) >= torch.tensor(padding, device=device)[:, None]  # (B, N)
+        ids, real = self._padded([prompt[shared:] for prompt in prompts])
         self._mask = torch.cat([real.new_ones(len(prompts), shared), real], dim=1).long()
-        self._is_padded = any(padding)
-        return self._forward(ids)
+        self._is_padded = not bool(real.all())
+        return self._forward(ids)[:, -1]
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[list[int]], num_logits: int, *, most_columns: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Take whole rows and yield logits ``(B, N, V)`` with the tokens ``(B, N)`` that follow in the rows, for their last tokens.
+
+        Args:
+            rows: at least two tokens each; aligned at their ends.
+            num_logits: how many tokens at the rows' ends are asked for.
+            most_columns: N at most, where the model keeps a memory; else all come at once.
+        """
+        ids, real = self._padded(rows)
+        self._cache = self._new_cache() if self._keeps else None
+        self._is_padded = not bool(real.all())
+        self._mask = real[:, :0].long()
+        width = ids.shape[1]
+        first = width - num_logits  # the first column that is asked for; it is foreseen one column earlier
+        portions = [(max(0, first - 1), width - 1)]
+        if self._keeps and num_logits > most_columns:
+            starts = range(first - 1, width - 1, most_columns)
+            portions = [(start, min(start + most_columns, width - 1)) for start in starts]
+        done = 0
+        for start, end in portions:
+            self._mask = torch.cat([self._mask, real[:, done:end].long()], dim=1)
+            yield self._forward(ids[:, done:end], end - start), ids[:, start + 1 : end + 1]
+            done = end
+
+    @torch.inference_mode()
+    def branch(self, rows: Sequence[int]) -> BatchDecoder:
+        """Return a decoder whose rows go on from these rows, each of which may be named more than once; this one stays as it is."""
+        index = torch.tensor(rows, device=self._model.device)
+        other = copy.copy(self)
+        other.tokens = [list(self.tokens[row]) for row in rows]
+        other._mask = self._mask[index]
+        if self._cache is None:
+            other._columns = self._columns[index]
+        else:
+            other._cache = _copied(self._cache)
+            other._cache.reorder_cache(index)
+        return other
+
+    @torch.inference_mode()
+    def extend(self, columns: Sequence[Sequence[int]]) -> Tensor:
+        """Append several tokens to each row, as many to all, and return the logits ``(B, N, V)`` behind each of them."""
+        for row, tokens in zip(self.tokens, columns, strict=True):
+            row.extend(tokens)
+        ids = torch.tensor(columns, device=self._model.device)
+        self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
+        return self._forward(ids, ids.shape[1])
 
     @torch.inference_mode()
     def advance(self, tokens: Sequence[int]) -> Tensor:
@@ -94,7 +144,7 @@ class BatchDecoder:
             row.append(token)
         ids = torch.tensor(tokens, device=self._model.device)[:, None]
         self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=1)
-        return self._forward(ids)
+        return self._forward(ids)[:, -1]
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
@@ -113,8 +163,17 @@ class BatchDecoder:
             return None
         return Prefix(self.tokens[0], self._cache)
 
-    def _forward(self, ids: Tensor) -> Tensor:
-        arguments: dict[str, Any] = self._last_logits_only()
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return rows ``(B, N)`` aligned at their ends, and where there are tokens."""
+        width, device = max(map(len, rows)), self._model.device
+        padding = [width - len(row) for row in rows]
+        ids = torch.tensor([[0] * pad + list(row) for pad, row in zip(padding, rows, strict=True)], device=device)
+        return ids, torch.arange(width, device=device) >= torch.tensor(padding, device=device)[:, None]
+
+    def _forward(self, ids: Tensor, num_logits: int = 1) -> Tensor:
+        """Give the model new columns and return the logits ``(B, num_logits, V)`` of the last of them."""
+        num_columns = ids.shape[1]
+        arguments: dict[str, Any] = self._last_logits_only(num_logits)
         if self._cache is None:
             ids = self._columns = torch.cat([self._columns.to(ids), ids], dim=1) if self._columns.numel() else ids
         else:
@@ -124,17 +183,17 @@ class BatchDecoder:
         if "position_ids" in self._takes:
             positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
             arguments["position_ids"] = positions[:, -ids.shape[1] :]
-        with self._attention_kernel(ids.shape[1]):
+        with self._attention_kernel(num_columns):
             logits: Tensor = self._model(input_ids=ids, **arguments).logits
-        return logits[:, -1]
+        return logits[:, -num_logits:]
 
-    def _last_logits_only(self) -> dict[str, Any]:
-        """Ask for the logits of the last column, by index.
+    def _last_logits_only(self, num_logits: int = 1) -> dict[str, Any]:
+        """Ask for the logits of the last columns, by index.
 
         The number 1 would give a slice of the hidden states, which is not contiguous; torch then multiplies a frozen output embedding by
         copying it once a row (should_fold in ATen's LinearAlgebra.cpp), and a batch takes five times as long.
         """
-        return {"logits_to_keep": torch.tensor([-1], device=self._model.device)} if "logits_to_keep" in self._takes else {}
+        return {"logits_to_keep": torch.arange(-num_logits, 0, device=self._model.device)} if "logits_to_keep" in self._takes else {}
 
     def _new_cache(self) -> DynamicCache:
         from transformers import DynamicCache
@@ -146,6 +205,20 @@ class BatchDecoder:
         if num_columns == 1 and self._model.device.type == "cpu" and self._model.dtype != torch.float32:
             return sdpa_kernel(SDPBackend.MATH)
         return nullcontext()
+
+
+def _copied(cache: DynamicCache) -> DynamicCache:
+    """Return a cache that grows on its own; what it holds so far is shared."""
+    other = copy.copy(cache)
+    other.layers = [copy.copy(layer) for layer in cache.layers]
+    return other
+
+
+def _is_copied(layer: Any) -> bool:
+    """Return whether a layer of a cache only ever replaces its tensors, so that :func:`_copied` leaves the original as it is."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 def _forgets(layer: Any) -> bool:

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.errors import DataError, UsageError
 from tunesmith.runtime.batches import plan_batches
 from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
-from tunesmith.runtime.protocol import Answer
+from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
 from tunesmith.runtime.stopping import StopRule, TextStream
 
@@ -57,12 +58,14 @@ class TorchRuntime:
             in training is in training again after each call.
         tokenizer: what belongs to the model.
         template: how prompts become text, and what ends an answer.
+        task: what the model was trained to do; by default what the template says of its rows.
     """
 
     kind = "torch"
 
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, template: Template, task: TaskRecord | None = None) -> None:
         self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.task = task or TaskRecord(template.task)
         wrapped: Any = model
         self._bare: PreTrainedModel = wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
         self._rule = StopRule.of(template, tokenizer)
@@ -127,6 +130,46 @@ class TorchRuntime:
                 yield piece
             if decoder.can_share_prefixes():
                 self._last = decoder.as_prefix()
+
+    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
+        """Choose among labels by their likelihood as answers; see `Runtime.choose`.
+
+        The label is exactly the likeliest one. Probabilities are the labels' likelihoods divided by their sum, to within 1/1000:
+        labels that together weigh less are not scored to the end (see :func:`tunesmith.runtime.choosing.choose`).
+        """
+        from tunesmith.runtime.choosing import choose
+        from tunesmith.runtime.label_tree import LabelTrees
+
+        known = self._known_labels(labels)
+        encoded = self._encode(prompts)
+        trees = LabelTrees(known, self.template, self.tokenizer)
+        behind = [trees.behind(prompt) for prompt in prompts]
+        for number, (ids, tree) in enumerate(zip(encoded, behind, strict=True), 1):
+            self._check_room(len(ids) + tree.depth, f"prompt {number} with its longest label")
+        with self._in_evaluation():
+            found = choose(self._bare, encoded, behind, temperature=self.task.temperature)
+        return [Choice((known[best],), tuple(probabilities)) for best, probabilities in found]
+
+    def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:
+        """Score given answers; see `Runtime.log_likelihoods`. Texts longer than the context are scored in windows."""
+        from tunesmith.runtime.scoring import encode_pairs, log_likelihoods
+
+        rows = encode_pairs(pairs, self.template, self.tokenizer)
+        with self._in_evaluation():
+            return log_likelihoods(self._bare, rows, context=self.context_length)
+
+    def _known_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
+        if labels is None and (self.task.name != "text-classification" or not self.task.labels):
+            raise UsageError(f"this model was trained for {self.task.name} and knows no labels to choose from", fix="Name the labels")
+        known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
+        if not known or not all(label.strip() for label in known):
+            raise UsageError("there is no label to choose from" if not known else "a label is empty", fix="Name the labels")
+        return known
+
+    def _check_room(self, num_tokens: int, name: str) -> None:
+        context = self.context_length
+        if context is not None and num_tokens > context:
+            raise DataError(f"{name} has {num_tokens} tokens, but the model's context is {context} tokens", fix="Shorten it")
 
     def _encode(self, prompts: Sequence[PromptValue]) -> list[list[int]]:
         """Return the ids of the prompts, each checked."""
