@@ -21,6 +21,7 @@ COMMANDS = {
     "finetune": ("tunesmith.cli.finetune:COMMAND", "fine-tune a model on a file of examples"),
     "generate": ("tunesmith.cli.generate:COMMAND", "let a model answer a prompt, or a file of prompts"),
     "chat": ("tunesmith.cli.chat:COMMAND", "talk with a model"),
+    "rate": ("tunesmith.cli.rate:COMMAND", "let people compare the answers of models, blind, on a local page"),
     "merge": ("tunesmith.cli.merge:COMMAND", "put an adapter into its model: one plain model folder"),
 }
 
