@@ -26,6 +26,7 @@ class Command:
         options: the class that declares its options.
         run: called with what the command line gave (checked, but still text) and whether JSON is wanted; returns the exit status.
         positionals: which options the words without a flag are, by their number.
+        words: the list option that takes all words without a flag, however many.
         has_json: whether its result can be printed as JSON.
     """
 
@@ -35,6 +36,7 @@ class Command:
     options: type[Options]
     run: Callable[[Given, bool], int]
     positionals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    words: str | None = None
     examples: tuple[str, ...] = ()
     has_json: bool = True
 
@@ -93,6 +95,10 @@ def _training_kinds() -> Mapping[str, Kind]:
 def _place_positionals(command: Command, parsed: Parsed) -> None:
     """Give the words without a flag to the options that take them; more than these are a mistake."""
     words = parsed.positionals
+    if command.words is not None and words:
+        before = parsed.given.get(command.words, [])
+        parsed.given[command.words] = [*(before if isinstance(before, list) else [before]), *words]
+        return
     most = max(command.positionals, default=0)
     names = command.positionals.get(min(len(words), most), ())
     for name, word in zip(names, words, strict=False):

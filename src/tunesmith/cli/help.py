@@ -44,6 +44,12 @@ def top_help(commands: Mapping[str, str]) -> str:
     )
 
 
+def group_help(group: str, commands: Mapping[str, str]) -> str:
+    """Return what ``tunesmith GROUP --help`` shows; ``commands`` are full names with a line each."""
+    lines = [f"Usage: tunesmith {group} COMMAND [options]", "", "Commands:", *_table(commands.items()), ""]
+    return "\n".join([*lines, *_paragraph(f"The options of one: tunesmith {group} COMMAND --help")])
+
+
 def command_help(command: Command) -> str:
     """Return what ``tunesmith COMMAND --help`` shows."""
     groups: dict[str, list[Row]] = {}

@@ -23,6 +23,7 @@ COMMANDS = {
     "chat": ("tunesmith.cli.chat:COMMAND", "talk with a model"),
     "rate": ("tunesmith.cli.rate:COMMAND", "let people compare the answers of models, blind, on a local page"),
     "merge": ("tunesmith.cli.merge:COMMAND", "put an adapter into its model: one plain model folder"),
+    "data check": ("tunesmith.cli.data_check:COMMAND", "find what is wrong with data, by file and line"),
 }
 
 
@@ -88,17 +89,34 @@ def _dispatch(words: list[str]) -> int:
         return _dispatch(words[1:])
     if first.startswith("-"):
         raise UsageError(f"{first} stands before the command", fix="Flags come behind it: tunesmith COMMAND [options]")
-    command = find_command(first)
+    if first in _groups() and (len(words) == 1 or words[1] in ("--help", "-h", "help")):
+        return _help([first])
+    name, rest = _split_name(words)
+    command = find_command(name)
     from tunesmith.cli.command import run_command
 
-    return run_command(command, words[1:])
+    return run_command(command, rest)
+
+
+def _groups() -> set[str]:
+    """Return the words that begin several commands: ``data`` of ``data check``."""
+    return {name.partition(" ")[0] for name in COMMANDS if " " in name}
+
+
+def _split_name(words: list[str]) -> tuple[str, list[str]]:
+    """Return the command's name, which is two words in a group, and what stands behind it."""
+    length = 2 if words[0] in _groups() and len(words) > 1 else 1
+    return " ".join(words[:length]), words[length:]
 
 
 def _help(words: list[str]) -> int:
     from tunesmith.cli import help as help_text
 
-    if words and not words[0].startswith("-"):
-        print(help_text.command_help(find_command(words[0])))
+    if words and words[0] in _groups() and len(words) == 1:
+        listed = {name: summary for name, (_, summary) in COMMANDS.items() if name.startswith(f"{words[0]} ")}
+        print(help_text.group_help(words[0], listed))
+    elif words and not words[0].startswith("-"):
+        print(help_text.command_help(find_command(_split_name(words)[0])))
     else:
         print(help_text.top_help({name: summary for name, (_, summary) in COMMANDS.items()}))
     return 0
