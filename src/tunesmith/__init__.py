@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunesmith.api import chat, finetune, generate, load, merge
+    from tunesmith.api import chat, evaluate, evaluate_model, finetune, generate, load, merge
 
 __version__ = "0.1.0"
 
-_LAZY = dict.fromkeys(("chat", "finetune", "generate", "load", "merge"), "tunesmith.api")
+_LAZY = dict.fromkeys(("chat", "evaluate", "evaluate_model", "finetune", "generate", "load", "merge"), "tunesmith.api")
 
-__all__ = ["__version__", "chat", "finetune", "generate", "load", "merge"]
+__all__ = ["__version__", "chat", "evaluate", "evaluate_model", "finetune", "generate", "load", "merge"]
 
 
 def __getattr__(name: str) -> object:

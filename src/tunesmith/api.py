@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,9 +18,14 @@ if TYPE_CHECKING:
     from tunesmith.data.doctor.report import Report
     from tunesmith.evaluate.evaluation import Evaluation
     from tunesmith.evaluate.rating.summary import RatingSummary
+    from tunesmith.evaluate.test_set import TestSet
+    from tunesmith.evaluate.verdict import Verdict
+    from tunesmith.report.diagnose import Diagnosis
     from tunesmith.runtime.chat import ChatSession
     from tunesmith.runtime.protocol import Answer, Runtime
     from tunesmith.train.finetune import FinetuneResult
+
+log = logging.getLogger(__name__)
 
 
 def finetune(data: str | None = None, **options: Any) -> FinetuneResult:
@@ -49,7 +58,8 @@ def finetune(data: str | None = None, **options: Any) -> FinetuneResult:
     stopped = _stopped_run(options)
     if stopped:
         sources.insert(0, ("stopped run", stopped))
-    return run(resolve(FinetuneOptions, sources), answer=_answer)
+    resolved = resolve(FinetuneOptions, sources)
+    return _judged(run(resolved, answer=_answer), resolved.options)
 
 
 def load(
@@ -136,6 +146,89 @@ def chat(
         top_p=top_p,
         seed=seed,
     )
+
+
+def evaluate(
+    path: str | Path | None = None,
+    data: TestSet | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    limit: int | None = None,
+    max_new_tokens: int = 256,
+    batch_size: int | None = None,
+    labels: Sequence[str] | None = None,
+    reference_column: str | None = None,
+    map_columns: Mapping[str, str] | None = None,
+    text_template: str | None = None,
+    output_path: str | Path | None = None,
+    overwrite: bool = False,
+    **loading: Any,
+) -> Evaluation:
+    """Measure a model on a test set.
+
+    Args:
+        path: what :func:`load` takes.
+        data: a file or several, a list of rows, or a ``datasets.Dataset``; by default the rows that a run held out of its training.
+        metrics: names, or ``file.py:function``; by default those usual for the task. ``docs/evaluate.md`` lists them.
+        limit: measure the first so many rows only.
+        max_new_tokens: where an answer that doesn't end by itself is cut.
+        batch_size: rows at once; by default as many as a budget of tokens allows.
+        labels: labels to choose among, for a model that writes text and was not trained on labels.
+        reference_column: where the right answer (or a list of them) is; by default the column of training.
+        map_columns: old name -> new name, before anything else.
+        text_template: how a row becomes a prompt, for a model that was not tuned here.
+        output_path: a folder for ``predictions.jsonl`` and ``metrics.json``.
+        overwrite: replace these files when they are there already.
+        **loading: further arguments of :func:`load`.
+
+    Returns: figures by name, one number a row for each metric that has one, speed and size.
+    Raises:
+        UserError: for whatever the caller can mend, before the model is loaded where that is possible.
+
+    Example:
+        >>> tunesmith.evaluate("out", "test.jsonl", metrics=["accuracy", "f1"]).metrics["accuracy"]  # doctest: +SKIP
+    """
+    from tunesmith.evaluate.evaluation import evaluate as evaluate_runtime
+    from tunesmith.evaluate.result_files import check_free, write_metrics
+    from tunesmith.evaluate.test_set import read_test_set
+    from tunesmith.metrics import check_metrics
+
+    check_metrics(metrics)
+    predictions_file = check_free(output_path, overwrite=overwrite)
+    rows = read_test_set(data, path, map_columns=map_columns)
+    found = evaluate_runtime(
+        load(path, **loading),
+        rows,
+        metrics=metrics,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        labels=labels or (),
+        reference_column=reference_column,
+        text_template=text_template,
+        predictions_file=predictions_file,
+    )
+    if output_path is not None:
+        write_metrics(Path(output_path), found)
+    return found
+
+
+def evaluate_model(
+    model_path: str | Path, test_dataset: TestSet, metric_type: str | Sequence[str] = "accuracy", **options: Any
+) -> dict[str, float]:
+    """Measure a model on a test set and return figures by name, such as ``{"accuracy": 0.93}``.
+
+    Args:
+        model_path: what :func:`load` takes.
+        test_dataset: a file, a list of rows, or a ``datasets.Dataset``, with the columns of training and the right answers.
+        metric_type: a metric, several separated by commas, or a list of them.
+        **options: further arguments of :func:`evaluate`.
+
+    Raises:
+        UserError: as :func:`evaluate`.
+    """
+    names = [name.strip() for name in metric_type.split(",")] if isinstance(metric_type, str) else list(metric_type)
+    return evaluate(model_path, test_dataset, metrics=names, **options).metrics
 
 
 def merge(
@@ -232,6 +325,84 @@ def rating_summary(output_path: str | Path = "ratings") -> tuple[RatingSummary, 
     return summary_and_export(Path(output_path).expanduser())
 
 
+def compare(
+    first: str | Path,
+    second: str | Path,
+    *,
+    data_files: Sequence[str],
+    max_samples: int | None = None,
+    map_columns: Mapping[str, str] | None = None,
+    metric: str | None = None,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+    **loading: Any,
+) -> Verdict:
+    """Let two models answer the same rows, and say whether the second is better than the first.
+
+    Args:
+        first, second: models as :func:`load` takes them; one that was not tuned is asked as the other was in training.
+        data_files: rows with prompts and right answers.
+        max_samples: most rows, spread evenly.
+        map_columns: old name -> new name.
+        metric: what decides; that of the task by default.
+        max_new_tokens: where answers are cut.
+        seed: of the bootstrap.
+        **loading: passed to :func:`load` for both.
+
+    Raises:
+        UserError: as :func:`load`, and for rows or metrics that models can't be compared by.
+    """
+    from tunesmith.data.sources import load_splits
+    from tunesmith.evaluate.comparison import compare as compare_models
+    from tunesmith.evaluate.verdict import Names
+
+    splits = load_splits(data_files=list(data_files), map_columns=map_columns)
+    return compare_models(
+        lambda: load(first, **loading),
+        lambda: load(second, **loading),
+        splits.train,
+        names=Names(str(first), str(second)),
+        metric=metric,
+        max_rows=max_samples,
+        max_new_tokens=max_new_tokens,
+        origin=splits.origin,
+        seed=seed,
+    )
+
+
+def report(*runs: str | Path, output_path: str | Path | None = None, overwrite: bool = False) -> Path:
+    """Write the page that tells a finished run, or compares several, and return its path.
+
+    Args:
+        *runs: folders of finished runs.
+        output_path: file of the page; by default ``report.html`` in the run's folder, for several runs in the working folder.
+        overwrite: replace ``output_path`` when it is there already; a run's own page is always written anew.
+
+    Raises:
+        UserError: when a folder holds no finished run, or the page can't be written.
+    """
+    from tunesmith.report.page import write_report
+    from tunesmith.report.runs_page import write_comparison
+
+    folders = [Path(run).expanduser() for run in runs]
+    path = None if output_path is None else Path(output_path).expanduser()
+    if len(folders) == 1:
+        return write_report(folders[0], path, overwrite=overwrite)
+    return write_comparison(folders, path, overwrite=overwrite)
+
+
+def diagnose(run: str | Path) -> Diagnosis:
+    """Say why a finished run's result is poor, as far as its files tell, and what to try next.
+
+    Raises:
+        UserError: when the folder holds no finished run.
+    """
+    from tunesmith.report.diagnose import diagnose as diagnose_run
+    from tunesmith.report.run_files import read_run_files
+
+    return diagnose_run(read_run_files(Path(run).expanduser()))
+
+
 def read_rows(data_files: Sequence[str], *, max_samples: int | None = None) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of data files, one mapping of columns each.
 
@@ -305,6 +476,36 @@ def _stopped_run(options: Mapping[str, Any]) -> Mapping[str, object]:
         return {}
     given = (read_run_file(Path(str(options["output_path"])) / "checkpoints") or {}).get("given", {})
     return {name: value for name, value in given.items() if name != "overwrite"} if isinstance(given, Mapping) else {}
+
+
+def _judged(result: FinetuneResult, options: FinetuneOptions) -> FinetuneResult:
+    """Add the verdict and the report to a finished run; whatever goes wrong with them is said, and the run stays as it is."""
+    import dataclasses
+
+    verdict = report_path = None
+    if options.verdict:
+        with _saying("no verdict"):
+            from tunesmith.evaluate.judge import VERDICT_ROWS, judge_run
+
+            log.info("Asking the base model and the tuned one the same held-out rows …")
+            verdict = judge_run(result.output_path, max_rows=options.verdict_rows or VERDICT_ROWS).to_dict()
+    with _saying("no report"):
+        from tunesmith.report.page import write_report
+
+        report_path = write_report(result.output_path)
+    return dataclasses.replace(result, verdict=verdict, report_path=report_path)
+
+
+@contextlib.contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Turn an error inside the block into a warning: what comes after a finished training must not make it look failed."""
+    try:
+        yield
+    except TunesmithError as error:
+        log.warning("The run is finished, but there is %s: %s", what, error)
+    except Exception as error:
+        log.warning("The run is finished, but there is %s: %s: %s", what, type(error).__name__, error)
+        log.debug("How that happened:", exc_info=True)
 
 
 def _answer(model: nn.Module, tokenizer: Any, template: Any, prompts: Sequence[Any]) -> list[str]:

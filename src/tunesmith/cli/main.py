@@ -22,6 +22,10 @@ COMMANDS = {
     "generate": ("tunesmith.cli.generate:COMMAND", "let a model answer a prompt, or a file of prompts"),
     "chat": ("tunesmith.cli.chat:COMMAND", "talk with a model"),
     "rate": ("tunesmith.cli.rate:COMMAND", "let people compare the answers of models, blind, on a local page"),
+    "compare": ("tunesmith.cli.compare:COMMAND", "say which of two models is better on the same rows, and how certain that is"),
+    "report": ("tunesmith.cli.report:COMMAND", "write the page that tells a run, or compares several"),
+    "diagnose": ("tunesmith.cli.diagnose:COMMAND", "say why a run's result is poor, and what to try next"),
+    "evaluate": ("tunesmith.cli.evaluate:COMMAND", "measure a model on a test set or benchmarks"),
     "merge": ("tunesmith.cli.merge:COMMAND", "put an adapter into its model: one plain model folder"),
     "data check": ("tunesmith.cli.data_check:COMMAND", "find what is wrong with data, by file and line"),
 }

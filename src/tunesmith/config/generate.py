@@ -10,14 +10,14 @@ from tunesmith.config.model import MODEL, ModelOptions, SourceOptions
 PROMPTS, SAMPLING, RESULT = "Prompts", "Sampling", "Result"
 
 
-def _adapter_path() -> Any:
+def adapter_path_option() -> Any:
     return option(None, "Folder of an adapter to put on the model.", group=MODEL, short="a", metavar="FOLDER")
 
 
 class SamplingOptions(ModelOptions):
     """How the next token is chosen."""
 
-    adapter_path: str | None = _adapter_path()
+    adapter_path: str | None = adapter_path_option()
     max_new_tokens: int = option(256, "Most tokens of an answer.", group=SAMPLING, at_least=1)
     temperature: float = option(0.0, "0: always the likeliest token; higher: more varied.", group=SAMPLING, at_least=0)
     top_p: float = option(1.0, "Choose among the likeliest tokens that together have this probability.", group=SAMPLING, above=0, at_most=1)
@@ -53,6 +53,6 @@ class ChatOptions(SamplingOptions):
 class MergeOptions(SourceOptions):
     """What ``tunesmith merge`` can be told."""
 
-    adapter_path: str | None = _adapter_path()
+    adapter_path: str | None = adapter_path_option()
     output_path: str | None = option(None, "Folder for the merged model.", group=RESULT, short="o", metavar="FOLDER")
     overwrite: bool = option(False, "Replace --output_path when it is there already.", group=RESULT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from tunesmith.errors import UsageError
@@ -31,6 +32,9 @@ METRICS = Registry(
     },
 )
 
+#: What can be measured beside metrics: how long one row takes, how many tokens a second, how large the model is.
+MEASUREMENTS = ("latency", "throughput", "size")
+
 
 def load_metric(name: str) -> Metric:
     """Return a metric by its name, or a function of the user's own by ``file.py:function``.
@@ -46,3 +50,14 @@ def load_metric(name: str) -> Metric:
     if not callable(made):
         raise UsageError(f"the metric '{name}' stands for {made!r}, which can't be called", fix="Register a class or function")
     return cast("Metric", made())
+
+
+def check_metrics(names: Sequence[str] | None) -> None:
+    """Load metrics by name, to find a mistake before a model is loaded.
+
+    Raises:
+        UsageError: as :func:`load_metric`.
+    """
+    for name in names or ():
+        if name not in MEASUREMENTS:
+            load_metric(name)

@@ -127,7 +127,14 @@ class F1(_PerLabel):
 
 def is_right(predicted: Label, right: Sequence[str]) -> bool:
     """Return whether a label is one of the right ones, or a set of labels the right set."""
-    return predicted.strip() in {label.strip() for label in right} if isinstance(predicted, str) else set(predicted) == set(right)
+    if isinstance(predicted, str):
+        return predicted.strip() in {label.strip() for label in right}
+    return set(predicted) == set(_each(right))
+
+
+def _each(right: Sequence[str] | Sequence[Sequence[str]]) -> list[str]:
+    """Return the right labels of a row, whether they are listed as they are or as one set of labels."""
+    return [label for entry in right for label in ([entry] if isinstance(entry, str) else entry)]
 
 
 def _several_at_once(predictions: Sequence[Label]) -> bool:
@@ -148,6 +155,7 @@ def _indicators(predictions: Sequence[Label], references: Sequence[Sequence[str]
     """Return right and predicted labels as matrices ``(rows, labels)`` of 0 and 1, and the labels."""
     from sklearn.preprocessing import MultiLabelBinarizer
 
-    labels = sorted({label for labels in (*predictions, *references) for label in labels})
+    truths = [_each(right) for right in references]
+    labels = sorted({label for labels in (*predictions, *truths) for label in labels})
     binarizer = MultiLabelBinarizer(classes=labels, sparse_output=True)
-    return binarizer.fit_transform(references), binarizer.fit_transform(predictions), labels
+    return binarizer.fit_transform(truths), binarizer.fit_transform(predictions), labels

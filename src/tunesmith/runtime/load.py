@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from tunesmith.data.conversations import end_of_turn
+from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.errors import ModelError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
+from tunesmith.models.checks import read_config
+from tunesmith.models.heads import Head
 from tunesmith.models.load import load_model, load_tokenizer
 from tunesmith.models.sources import ModelSource
+from tunesmith.runtime.classifier import ClassifierRuntime
+from tunesmith.runtime.embedder import EmbedderRuntime
+from tunesmith.runtime.head_runtime import HeadRuntime
 from tunesmith.runtime.low_rank import lighten_lora
-from tunesmith.runtime.places import CHECKPOINT_FILE, Places, find_places, grid_warning, stored_template
+from tunesmith.runtime.places import CHECKPOINT_FILE, Places, find_places, grid_warning, stored_task, stored_template
+from tunesmith.runtime.tagger import TaggerRuntime
 from tunesmith.runtime.torch_runtime import TorchRuntime
 
 if TYPE_CHECKING:
@@ -25,6 +32,13 @@ if TYPE_CHECKING:
     from tunesmith.runtime.protocol import Runtime
 
 log = logging.getLogger(__name__)
+
+_HEADS = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
+_RUNTIMES: dict[str, type[HeadRuntime]] = {
+    "text-classification": ClassifierRuntime,
+    "token-classification": TaggerRuntime,
+    "similarity": EmbedderRuntime,
+}
 
 
 def load(
@@ -59,9 +73,41 @@ def load(
     if warning := grid_warning(places):
         log.warning(warning)
     tokenizer = tokenizer_of(places, trust_remote_code=trust_remote_code)
+    task = stored_task(places) or headed_task(places)
+    head = model_head(task, tokenizer)
+    model = _model(places, head, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    if task is not None and task.head:
+        return _head_runtime(model, tokenizer, task)
     template = stored_template(places)
-    model = _model(places, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    return TorchRuntime(model, tokenizer, template or untuned_template(tokenizer, model))
+    return TorchRuntime(model, tokenizer, template or untuned_template(tokenizer, model), task)
+
+
+def headed_task(places: Places) -> TaskRecord | None:
+    """Return what a plain model of transformers with a head is for, by its configuration; None for one that writes text."""
+    file = places.base.folder / "config.json"
+    if places.base.kind == "gguf" or not file.is_file():
+        return None
+    config = read_config(places.base.folder)
+    name = next((task for ending, task in _HEADS.items() if any(str(a).endswith(ending) for a in config.get("architectures") or ())), None)
+    if name is None:
+        return None
+    named = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers calls two labels without a name
+    labels = tuple(str(named[key]) for key in sorted(named, key=int))
+    several = config.get("problem_type") == "multi_label_classification"
+    return TaskRecord(name, head=True, labels=labels, multi_label=several, text_columns=("text",), label_column="label")
+
+
+def model_head(task: TaskRecord | None, tokenizer: PreTrainedTokenizerBase) -> Head:
+    """Return what the model of a task is loaded with on top."""
+    if task is None or not task.head:
+        return Head()
+    return Head(task.name, task.labels, task.multi_label, tokenizer.pad_token_id)
+
+
+def _head_runtime(model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: TaskRecord) -> HeadRuntime:
+    if task.name not in _RUNTIMES:
+        raise ModelError(f"its task.json says a head for {task.name}, which no head is for", fix=f"Known: {', '.join(_RUNTIMES)}")
+    return _RUNTIMES[task.name](model, tokenizer, task)
 
 
 def untuned_template(tokenizer: PreTrainedTokenizerBase, model: nn.Module | None = None) -> Template:
@@ -94,8 +140,8 @@ def tokenizer_of(places: Places, *, trust_remote_code: bool) -> PreTrainedTokeni
     return load_tokenizer(places.base, trust_remote_code=trust_remote_code)
 
 
-def _model(places: Places, *, dtype: str, device: str, trust_remote_code: bool) -> nn.Module:
-    base = load_model(places.base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+def _model(places: Places, head: Head, *, dtype: str, device: str, trust_remote_code: bool) -> nn.Module:
+    base = load_model(places.base, dtype=dtype, device=device, trust_remote_code=trust_remote_code, task=head)
     model: nn.Module = load_adapter(base, places.adapter) if places.adapter else base
     if places.checkpoint is not None:
         _overlay(model, places.checkpoint)

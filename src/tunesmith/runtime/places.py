@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.artifact import read_manifest
+from tunesmith.data.task_file import TaskRecord, read_task
 from tunesmith.data.template_file import read_template
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -74,11 +75,25 @@ def stored_template(places: Places) -> Template | None:
     Raises:
         ModelError: for one that can't be read.
     """
+    return next((template for folder in _written_folders(places) if (template := _template_in(folder)) is not None), None)
+
+
+def stored_task(places: Places) -> TaskRecord | None:
+    """Return what the model was trained to do, written down nearest to the weights; None if nowhere.
+
+    Raises:
+        ModelError: for a record that can't be read.
+    """
+    return next((task for folder in _written_folders(places) if (task := read_task(folder)) is not None), None)
+
+
+def _written_folders(places: Places) -> list[Path]:
+    """Return the folders in which something may be written about the model: with the adapter, its run, the model, the model's run."""
     folders: list[Path] = []
     for folder in (places.adapter, places.base.path if places.base.kind == "run" else None, places.base.folder):
         if folder is not None and not (folder == places.base.folder and places.base.kind == "gguf"):
             folders += [folder, run] if (run := run_folder(folder)) else [folder]
-    return next((template for folder in folders if (template := _template_in(folder)) is not None), None)
+    return folders
 
 
 def grid_warning(places: Places) -> str | None:

@@ -142,4 +142,4 @@ def test_without_labels_nothing_is_chosen(labels: Any, task: str, words: str) ->
 
 def test_a_prompt_without_room_for_a_label_is_refused() -> None:
     with pytest.raises(DataError, match=r"prompt 2 with its longest label has \d+ tokens, but the model's context is 256"):
-        runtime_of("llama").choose(["a", "0 " * 123])
+        runtime_of("llama").choose(["a", "0 " * 122])

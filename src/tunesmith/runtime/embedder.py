@@ -1,0 +1,61 @@
+"""Texts as vectors: alike texts point the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from tunesmith.data.templates import PromptValue
+from tunesmith.errors import DataError
+from tunesmith.runtime.head_runtime import HeadRuntime
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+# Legend: B rows, T tokens, D hidden size.
+
+
+class EmbedderRuntime(HeadRuntime):
+    """A `Runtime` around a model without an output layer: its answer to a pair of texts is their cosine."""
+
+    def embed(self, texts: Sequence[str], *, batch_size: int | None = None) -> npt.NDArray[np.float32]:
+        """Return ``(N, D)`` vectors of unit length, so that the product of two is the cosine of their texts."""
+        import numpy as np
+
+        encoded = self.encode([(text,) for text in texts])
+        vectors: dict[int, npt.NDArray[np.float32]] = {}
+        for batch, mask, output in self.outputs(encoded, batch_size=batch_size):
+            pooled = torch.nn.functional.normalize(pool(output.last_hidden_state.float(), mask, self.task.pooling or "mean"), dim=-1)
+            vectors.update(zip(batch, pooled.cpu().numpy(), strict=True))
+        return np.stack([vectors[place] for place in range(len(encoded))])
+
+    def similarities(self, prompts: Sequence[PromptValue], *, batch_size: int | None = None) -> list[float]:
+        """Return the cosine of each pair of texts, -1 to 1.
+
+        Raises:
+            DataError: for a prompt that is no pair.
+        """
+        pairs = [self.texts_of(prompt) for prompt in prompts]
+        if any(len(pair) != 2 for pair in pairs):
+            raise DataError("the model compares two texts", fix='Give them by name: {"text1": "…", "text2": "…"}')
+        unique = list(dict.fromkeys(text for pair in pairs for text in pair))
+        places = {text: place for place, text in enumerate(unique)}
+        vectors = self.embed(unique, batch_size=batch_size)
+        return [float(vectors[places[first]] @ vectors[places[second]]) for first, second in pairs]
+
+    def answers(self, prompts: Sequence[PromptValue], *, batch_size: int | None = None) -> list[str]:
+        """Return the cosine of each pair, with four decimals."""
+        return [f"{cosine:.4f}" for cosine in self.similarities(prompts, batch_size=batch_size)]
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Return one vector ``(B, D)`` a row from the hidden states ``(B, T, D)`` of its real tokens: their ``mean``, or the ``last`` one's."""
+    if pooling == "last":
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
