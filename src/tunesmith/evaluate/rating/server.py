@@ -7,6 +7,7 @@ a header, which no form of another site can send.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hmac
 import importlib.resources
@@ -27,8 +28,8 @@ from tunesmith.evaluate.rating.session import RatingSession, Reply, UnknownScree
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
-#: Bytes of a refused body that are read all the same, so that the answer arrives before the connection is reset.
-_DRAINED_BYTES = 1024 * 1024
+#: How much of a refused body is read all the same, and how long is waited for it.
+MAX_DRAINED_BYTES, DRAIN_SECONDS = 1024 * 1024, 1.0
 _PAGE = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"), "/page.js": ("page.js", "text/javascript")}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -174,14 +175,20 @@ class RatingHandler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, words: str) -> None:
         """Answer without having listened, and hang up."""
-        remaining = min(self._body_length() or 0, _DRAINED_BYTES)
-        while remaining > 0 and (read := self.rfile.read(min(remaining, MAX_BODY_BYTES))):
-            remaining -= len(read)
+        self._drain()
         self.close_connection = True
         if self.command == "POST":
             self._send_json(status, {"error": words})
         else:
             self._send(status, f"{words}\n".encode(), "text/plain")
+
+    def _drain(self) -> None:
+        """Read a refused body, within limits, so that the answer arrives before the connection is reset."""
+        remaining = min(self._body_length() or 0, MAX_DRAINED_BYTES)
+        self.connection.settimeout(DRAIN_SECONDS)
+        with contextlib.suppress(OSError):
+            while remaining > 0 and (read := self.rfile.read1(remaining)):
+                remaining -= len(read)
 
     def _send_json(self, status: HTTPStatus, reply: Reply) -> None:
         self._send(status, json.dumps(reply).encode(), "application/json")
