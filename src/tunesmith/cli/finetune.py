@@ -31,9 +31,14 @@ def report(result: FinetuneResult) -> list[str]:
         lines += [f"Prompt:   {_one_line(example.prompt)}", f"  wanted: {_one_line(example.reference)}"]
         lines += [f"  before: {_one_line(example.before)}", f"  after:  {_one_line(example.after)}", ""]
     lines += [*result.words, ""]
+    if result.verdict:
+        lines += [*(str(line) for line in result.verdict["words"]), ""]
     if result.adapter_path is not None:
         lines.append(f"Adapter: {result.adapter_path}")
-    lines += [f"Model:   {result.model_path}", f"Talk to it: tunesmith chat {result.output_path}"]
+    lines.append(f"Model:   {result.model_path}")
+    if result.report_path is not None:
+        lines.append(f"Report:  {result.report_path}")
+    lines.append(f"Next: {result.verdict['advice']}" if result.verdict else f"Talk to it: tunesmith chat {result.output_path}")
     return lines
 
 

@@ -144,9 +144,9 @@ def headline(verdict: Verdict, names: Names) -> str:
         other = ""
     if verdict.difference is None or verdict.interval is None:
         return found + "."
-    low, high = (difference_words(verdict.metric, value) for value in verdict.interval)
     against = f" against {other}" if other else ""
-    return f"{found}: {difference_words(verdict.metric, verdict.difference)}{against} (95% interval {low} to {high})."
+    interval = interval_words(verdict.metric, *verdict.interval)
+    return f"{found}: {difference_words(verdict.metric, verdict.difference)}{against} (95% interval {interval})."
 
 
 def _reasons(verdict: Verdict, to_base: Difference | None, floor: Difference | None, names: Names) -> list[str]:
@@ -217,6 +217,11 @@ def score_words(metric: str, value: float) -> str:
 def difference_words(metric: str, value: float) -> str:
     """Write a difference with its sign: shares in percentage points."""
     return f"{100 * value:+.1f} points" if metric in _PERCENT else f"{value:+.3f}"
+
+
+def interval_words(metric: str, low: float, high: float) -> str:
+    """Write the interval of a difference."""
+    return f"{difference_words(metric, low).removesuffix(' points')} to {difference_words(metric, high)}"
 
 
 def _mean(scores: Sequence[float]) -> float:
