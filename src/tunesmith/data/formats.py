@@ -47,6 +47,18 @@ class Layout:
 
 
 LAYOUTS: tuple[Layout, ...] = (
+    Layout("tokens-tags", "token-classification", {"prompt": ("tokens", "words"), "answer": ("tags", "ner_tags", "labels")}),
+    Layout("text-spans", "token-classification", {"prompt": ("text", "sentence"), "answer": ("spans", "entities")}),
+    Layout(
+        "text-pair",
+        "similarity",
+        {
+            "first": ("text1", "sentence1", "question1", "text_a"),
+            "second": ("text2", "sentence2", "question2", "text_b"),
+            "answer": ("label", "score", "similarity", "similarity_score", "is_duplicate"),
+        },
+        plain="Text 1: {first}\nText 2: {second}\nLabel: {answer}",
+    ),
     Layout("messages", "text-generation", {"messages": ("messages",)}, {"tools": ("tools", "functions")}),
     Layout(
         "sharegpt",
@@ -83,6 +95,13 @@ LAYOUTS: tuple[Layout, ...] = (
         },
         plain="{prompt}\n\nSummary: {answer}",
         lead="Summarize:\n\n",
+    ),
+    Layout(
+        "text-json",
+        "extraction",
+        {"prompt": ("text", "sentence", "utterance", "document"), "answer": ("json", "fields", "record", "extraction")},
+        plain="{prompt}\nJSON: {answer}",
+        lead="Extract as JSON:\n\n",
     ),
     Layout(
         "text-label",
@@ -130,7 +149,7 @@ class Format:
     @property
     def prompt_columns(self) -> tuple[str, ...]:
         """The columns that a prompt is made of, in the order of the data's roles."""
-        return tuple(column for role, column in self.columns if role in ("system", "before", "prompt", "extra"))
+        return tuple(column for role, column in self.columns if role in ("system", "before", "prompt", "extra", "first", "second"))
 
     @property
     def is_conversation(self) -> bool:
@@ -186,7 +205,7 @@ class Format:
 
     def user_turn(self, row: Mapping[str, object]) -> str:
         """Return what the user says in a row without a list of messages."""
-        parts = [as_text(row.get(self.column(role) or "")) for role in ("before", "prompt", "extra")]
+        parts = [as_text(row.get(self.column(role) or "")) for role in ("before", "prompt", "extra", "first", "second")]
         return self.layout.lead + "\n\n".join(part for part in parts if part.strip())
 
 

@@ -47,6 +47,15 @@ ROWS: list[tuple[str, str, dict[str, Any], list[tuple[str, str]]]] = [
     ("text-label", "text-classification", {"text": "hi", "label": "a"}, [("user", "hi"), ("assistant", "a")]),
     ("text-label", "text-classification", {"text": "hi", "label": 3, "slots": []}, [("user", "hi"), ("assistant", "3")]),
     ("text-label", "text-classification", {"Phrase": "hi", "Tone": "a"}, [("user", "hi"), ("assistant", "a")]),
+    ("text-pair", "similarity", {"text1": "hi", "text2": "ho", "label": 1}, [("user", "hi\n\nho"), ("assistant", "1")]),
+    ("text-pair", "similarity", {"question1": "hi", "question2": "ho", "is_duplicate": 0}, [("user", "hi\n\nho"), ("assistant", "0")]),
+    ("tokens-tags", "token-classification", {"tokens": ["a", "b"], "ner_tags": ["O", "X"]}, [("user", "a b"), ("assistant", "O")]),
+    (
+        "text-json",
+        "extraction",
+        {"text": "hi", "label": "x", "json": '{"a": 1}'},
+        [("user", "Extract as JSON:\n\nhi"), ("assistant", '{"a": 1}')],
+    ),
     ("input-output", "text-generation", {"input": "hi", "output": "ho"}, [("user", "hi"), ("assistant", "ho")]),
     ("input-output", "text-generation", {"mr": "hi", "ref": "ho"}, [("user", "hi"), ("assistant", "ho")]),
     ("input-output", "text-generation", {"mr": "hi", "refs": ["ho", "hu"]}, [("user", "hi"), ("assistant", "ho")]),
@@ -83,11 +92,11 @@ def test_a_row_without_an_answer_ends_with_the_user(answer: object) -> None:
 
 
 def test_an_unknown_format_lists_columns_formats_and_the_way_out() -> None:
-    data = add_provenance(Dataset.from_list([{"tokens": ["a"], "tags": ["O"]}]), "x.jsonl", all_names=["x.jsonl"])
+    data = add_provenance(Dataset.from_list([{"nouns": ["a"], "verbs": ["b"]}]), "x.jsonl", all_names=["x.jsonl"])
     with pytest.raises(DataError) as caught:
         recognize(data, origin="x.jsonl")
-    assert str(caught.value).startswith("x.jsonl: the row format isn't known: columns tokens, tags; formats known: messages; ")
-    assert '--text_template "{tokens}\\n{tags}"' in str(caught.value)
+    assert str(caught.value).startswith("x.jsonl: the row format isn't known: columns nouns, verbs; formats known: tokens+tags; ")
+    assert '--text_template "{nouns}\\n{verbs}"' in str(caught.value)
 
 
 def test_tool_calls_keep_their_arguments_and_lose_arrows_nulls() -> None:

@@ -1,0 +1,91 @@
+"""Answers that are JSON: columns of objects and lists as JSON text, and the schema that all answers fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.provenance import place_of
+from tunesmith.data.turns import without_none
+from tunesmith.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+#: JSON schema's name of each kind of value; bool before int, which it is one of.
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "number"),
+    (str, "string"),
+    (list, "array"),
+    (dict, "object"),
+    (type(None), "null"),
+)
+
+
+def with_json_answers(dataset: Dataset, column: str) -> Dataset:
+    """Return the rows with the column's objects and lists as JSON text, keys that other rows brought in left out; texts stay.
+
+    Raises:
+        DataError: for a text that is no JSON, with its row.
+    """
+    from datasets import Value
+
+    texts = []
+    for index, value in enumerate(dataset[column]):
+        if isinstance(value, str):
+            _check_json(value, column, dataset, index)
+            texts.append(value)
+        else:
+            texts.append(None if value is None else json.dumps(without_none(value), ensure_ascii=False))
+    return dataset.remove_columns(column).add_column(column, texts, feature=Value("string"))
+
+
+def infer_schema(answers: Iterable[str]) -> dict[str, Any]:
+    """Return the narrowest schema that all answers fit: types, fields, a field of every object required, unknown ones not allowed."""
+    return _schema_of([json.loads(answer) for answer in answers])
+
+
+def read_schema(file: str) -> dict[str, Any]:
+    """Read a JSON schema from a file.
+
+    Raises:
+        UsageError: when it can't be read, or is no schema.
+    """
+    try:
+        schema = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--answer_schema {file} can't be read: {error}", fix="Name a file with a JSON schema.") from error
+    if not isinstance(schema, Mapping) or not schema.keys() & {"type", "properties", "items", "$ref", "anyOf", "oneOf", "allOf", "enum"}:
+        raise UsageError(f"--answer_schema {file} is no JSON schema", fix='It says what type an answer has: {"type": "object", …}')
+    return dict(schema)
+
+
+def _check_json(text: str, column: str, dataset: Dataset, index: int) -> None:
+    try:
+        if text.strip():
+            json.loads(text)
+    except ValueError as error:
+        file, row = place_of(dataset, index)
+        fix = "Write answers as JSON, or leave --task extraction out."
+        raise DataError(f"the answer in '{column}' is no JSON: {text[:60]!r} ({error})", file=file, row=row, fix=fix) from error
+
+
+def _schema_of(values: list[Any]) -> dict[str, Any]:
+    kinds = sorted({next(name for kind, name in _KINDS if isinstance(value, kind)) for value in values})
+    if {"integer", "number"} <= set(kinds):
+        kinds.remove("integer")
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
+    objects = [value for value in values if isinstance(value, dict)]
+    if objects:
+        names = list(dict.fromkeys(name for value in objects for name in value))
+        schema["properties"] = {name: _schema_of([value[name] for value in objects if name in value]) for name in names}
+        schema["required"] = [name for name in names if all(name in value for value in objects)]
+        schema["additionalProperties"] = False
+    items = [item for value in values if isinstance(value, list) for item in value]
+    if items:
+        schema["items"] = _schema_of(items)
+    return schema
