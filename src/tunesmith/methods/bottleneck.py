@@ -76,9 +76,8 @@ class Bottleneck:
         """Put adapters on ``model`` and return it: adapters trainable in float32, the base frozen."""
         attach_layers(model, self.reduction_factor, self.placement)
         for name in self.modules_to_save:
-            for parameter in model.get_submodule(name).parameters():
-                parameter.data = parameter.data.float()
-                parameter.requires_grad_(True)
+            module = model.get_submodule(name).float().requires_grad_(True)
+            module.register_forward_pre_hook(_inputs_like_weights)
         return cast("nn.Module", model)
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -157,6 +156,14 @@ def remove_bottleneck(model: PreTrainedModel) -> PreTrainedModel:
 
 def _adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {f"{name}.{key}": tensor for name, layer in adapter_layers(model).items() for key, tensor in layer.state_dict().items()}
+
+
+def _inputs_like_weights(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Hidden states of a base in half precision go into a module trained in float32."""
+    import torch
+
+    dtype = next(module.parameters()).dtype
+    return tuple(value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value for value in inputs)
 
 
 def _check_has(model: PreTrainedModel, modules: tuple[str, ...], folder: Path) -> None:

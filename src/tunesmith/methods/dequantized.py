@@ -49,7 +49,8 @@ def dequantize_model(model: nn.Module, *, dtype: torch.dtype | None = None) -> P
         path, _, leaf = name.rpartition(".")
         setattr(plain.get_submodule(path), leaf, getattr(_without_adapters(base, path), leaf).clone())
     plain.tie_weights()
-    plain.generation_config = copy.deepcopy(base.generation_config)
+    if base.can_generate():
+        plain.generation_config = copy.deepcopy(base.generation_config)
     plain.name_or_path = base.name_or_path
     return plain.eval()
 

@@ -127,7 +127,7 @@ class Lora:
         targets = resolve_target_modules(model, self.target_modules)
         to_save, tied = _modules_to_save(model, self.modules_to_save, targets)
         return LoraConfig(
-            task_type="CAUSAL_LM" if model.can_generate() else None,
+            task_type=_peft_task(model),
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -216,6 +216,13 @@ def _modules_to_save(model: PreTrainedModel, names: tuple[str, ...], targets: li
         raise ModelError(f"{' and '.join(tied)} share their weights: one can't be in --modules_to_save and the other in --target_modules")
     # peft ties them only when it meets a name that it knows for an embedding: GPT-2's wte is none, its lm_head is. So both are named.
     return [*tied, *(name for name in full_names if name not in tied)], True
+
+
+def _peft_task(model: PreTrainedModel) -> str | None:
+    """What peft calls the kind of model; None for one with a head, whose modules are named here and not guessed by peft."""
+    if not model.can_generate():
+        return None
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
 
 
 def _tied_embedding_names(model: PreTrainedModel) -> list[str]:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.artifact import write_file_atomically
+from tunesmith.models.checks import read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from tunesmith.models.sources import ModelSource
 
 #: Task -> class of transformers that loads its models.
 AUTO_CLASSES = {
@@ -31,12 +34,14 @@ class Head:
         labels: what the head scores, in the order of its outputs; none to take what the model's configuration says.
         multi_label: any number of labels may be right at once.
         pad_token_id: fills the end of short rows; a decoder's head is read at the last token that is another one.
+        may_be_new: whether the weights may lack it; it is random then.
     """
 
     task: str = "text-generation"
     labels: tuple[str, ...] = ()
     multi_label: bool = False
     pad_token_id: int | None = None
+    may_be_new: bool = True
 
     def config_values(self) -> dict[str, Any]:
         """Return what goes into the model's configuration, as transformers spells it."""
@@ -48,6 +53,12 @@ class Head:
         if self.task == "text-classification":
             values["problem_type"] = "multi_label_classification" if self.multi_label else "single_label_classification"
         return values
+
+
+def is_encoder_decoder(source: ModelSource) -> bool:
+    """Return whether a model reads with one half and writes with the other (T5, BART), by its configuration."""
+    has_config = source.kind != "gguf" and (source.folder / "config.json").is_file()
+    return has_config and bool(read_config(source.folder).get("is_encoder_decoder"))
 
 
 def head_modules(model: PreTrainedModel) -> list[str]:

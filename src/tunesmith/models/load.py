@@ -106,7 +106,7 @@ def load_model(
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _in_words(source, "model"), quiet_libraries(), _reading(source):
         model, info = getattr(transformers, auto_class).from_pretrained(source.folder, **options)
-    _check_complete(source, model, info, head.task)
+    _check_complete(source, model, info, head)
     if head.task == "text-generation" and not is_causal(model):
         message = f"{source.name} is an encoder ({model.config.model_type}): its tokens see those after them, so it can't write text"
         raise ModelError(message, fix="Give a decoder, such as a Llama, Qwen, Phi, Gemma, SmolLM or GPT-2 model")
@@ -159,16 +159,17 @@ def _check_pickle(source: ModelSource) -> None:
         log.info("The weights of %s are pickled (%s); only tensors are read from them, no code.", source.name, files[0].name)
 
 
-def _check_complete(source: ModelSource, model: PreTrainedModel, info: dict[str, Any], task: str) -> None:
+def _check_complete(source: ModelSource, model: PreTrainedModel, info: dict[str, Any], head: Head) -> None:
     """transformers fills weights that a file lacks with random numbers and goes on; that is a broken model."""
-    new = () if task in ("text-generation", "sequence-to-sequence") else tuple(f"{name}." for name in head_modules(model))
-    missing = sorted(name for name in info.get("missing_keys", ()) if not name.startswith(new or ("\0",)))
-    wrong = sorted(name for name in (str(entry[0]) for entry in info.get("mismatched_keys", ())) if not name.startswith(new or ("\0",)))
+    has_own = head.may_be_new and head.task not in ("text-generation", "sequence-to-sequence")
+    new = tuple(f"{name}." for name in head_modules(model)) if has_own else ()
+    missing = sorted(name for name in info.get("missing_keys", ()) if not name.startswith(new))
+    wrong = sorted(name for name in (str(entry[0]) for entry in info.get("mismatched_keys", ())) if not name.startswith(new))
     for names, what in ((missing, "are missing"), (wrong, "have another shape than config.json says")):
         if names:
             named = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
             message = f"{len(names)} weights of {source.name} {what}: {named}"
-            raise ModelError(message, fix=f"Is it really a {model.config.model_type} model for {task}? Download it again")
+            raise ModelError(message, fix=f"Is it really a {model.config.model_type} model for {head.task}? Download it again")
 
 
 @contextlib.contextmanager

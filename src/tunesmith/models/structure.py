@@ -24,16 +24,20 @@ def causal_lm(model: nn.Module) -> nn.Module:
 
 
 def backbone(model: nn.Module) -> nn.Module:
-    """Return the model without its head: called like the model, it gives ``last_hidden_state`` ``(B, T, D)``.
+    """Return the model without its head (itself, when it has none): called like the model, it gives ``last_hidden_state`` ``(B, T, D)``.
 
     Raises:
         ModelError: when the model has no part of its own below the head.
     """
     inner = causal_lm(model)
     body: nn.Module | None = getattr(inner, "base_model", None)
-    if body is None or body is inner:
+    if body is None or (body is inner and _has_output_layer(inner)):
         raise ModelError(f"{type(inner).__name__} has no backbone below its head")
     return body
+
+
+def _has_output_layer(inner: Any) -> bool:
+    return hasattr(inner, "get_output_embeddings") and inner.get_output_embeddings() is not None
 
 
 def output_embedding(model: nn.Module) -> nn.Module:
@@ -56,14 +60,23 @@ def decoder_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
         ModelError: when no list of like blocks is found.
     """
     inner: Any = causal_lm(model)
-    decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else inner
+    return _blocks_of(model, inner.get_decoder() if hasattr(inner, "get_decoder") else inner)
+
+
+def encoder_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return ``(full name, module)`` of every block of the encoder of an encoder-decoder; none for any other model."""
+    inner: Any = causal_lm(model)
+    return _blocks_of(model, inner.get_encoder()) if getattr(inner.config, "is_encoder_decoder", False) else []
+
+
+def _blocks_of(model: nn.Module, decoder: nn.Module) -> list[tuple[str, nn.Module]]:
     outermost: dict[str, nn.ModuleList] = {}
     for name, module in decoder.named_modules():  # from the outside in; a list inside a block (experts) is not one of blocks
         inside_another = any(name.startswith(f"{outer}.") for outer in outermost)
         if isinstance(module, nn.ModuleList) and not inside_another and _looks_like_blocks(module):
             outermost[name] = module
     if not outermost:
-        raise ModelError(f"no decoder blocks are found in {type(inner).__name__}", fix="Is it a decoder-only language model?")
+        raise ModelError(f"no decoder blocks are found in {type(decoder).__name__}", fix="Is it a decoder-only language model?")
     blocks = max(outermost.values(), key=len)
     names = {id(module): name for name, module in model.named_modules()}
     return [(names[id(block)], block) for block in blocks]
@@ -88,10 +101,9 @@ def feed_forward_of(block: nn.Module) -> tuple[str, nn.Module]:
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """Return the full names of all linear layers (``nn.Linear`` and kinds of it, GPT-2's ``Conv1D``) inside the decoder blocks."""
-    return [
-        f"{block_name}.{name}" for block_name, block in decoder_blocks(model) for name, module in block.named_modules() if is_linear(module)
-    ]
+    """Return the full names of all linear layers (``nn.Linear`` and kinds of it, GPT-2's ``Conv1D``) inside all blocks."""
+    blocks = [*encoder_blocks(model), *decoder_blocks(model)]
+    return [f"{block_name}.{name}" for block_name, block in blocks for name, module in block.named_modules() if is_linear(module)]
 
 
 def is_linear(module: nn.Module) -> bool:

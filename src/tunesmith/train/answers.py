@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from tunesmith.metrics.protocol import Metric
 from tunesmith.train.inputs import Inputs
 
 # Validation rows that --eval_generate answers at each evaluation.
@@ -34,7 +35,7 @@ class SampleAnswers:
 
     def __init__(self, inputs: Inputs, tokenizer: Any, answer: Answer | None, *, shown: int | None) -> None:
         self.inputs, self.tokenizer, self.answer = inputs, tokenizer, answer
-        able = answer is not None and inputs.validation is not None
+        able = answer is not None and inputs.validation is not None and inputs.template is not None
         self.rows = inputs.sample_rows((SHOWN_ROWS if shown is None else shown) if able else 0)
 
     def of(self, model: nn.Module) -> list[str]:
@@ -43,19 +44,32 @@ class SampleAnswers:
 
     def examples(self, before: list[str], after: list[str]) -> list[Example]:
         """Prompts and references with the answers before and after."""
-        prompts = [self.inputs.template.question(row, self.tokenizer) for row in self.rows]
+        template = self.inputs.template
+        prompts = [template.question(row, self.tokenizer) for row in self.rows] if template else []
         references = [self.inputs.reference(row) for row in self.rows]
         return [Example(*example) for example in zip(prompts, references, before, after, strict=True)]
 
-    def metrics(self, model: nn.Module) -> Callable[[], dict[str, float]] | None:
-        """Share of exact answers among the first validation rows, for ``--eval_generate``."""
+    def metrics(self, model: nn.Module, asked: Sequence[Metric], *, exact: bool) -> Callable[[], dict[str, float]] | None:
+        """Figures of generated answers to some validation rows.
+
+        Args:
+            model: what answers.
+            asked: metrics that compare texts, or labels written as text.
+            exact: the share of exact answers too, for ``--eval_generate``.
+
+        Returns: a function that generates and measures; None where there is nothing to measure.
+        """
         rows, answer = self.inputs.sample_rows(GENERATED_ROWS), self.answer
-        if not rows or answer is None:
+        template = self.inputs.template
+        if not rows or answer is None or template is None or not (asked or exact):
             return None
-        references = [self.inputs.reference(row) for row in rows]
+        references = [[reference.strip() for reference in template.answers(row)] for row in rows]
 
         def score() -> dict[str, float]:
-            given = answer(model, self.tokenizer, self.inputs.template, rows)
-            return {"exact_match": sum(a.strip() == r.strip() for a, r in zip(given, references, strict=True)) / len(rows)}
+            given = [text.strip() for text in answer(model, self.tokenizer, template, rows)]
+            found = {"exact_match": sum(a == r[0] for a, r in zip(given, references, strict=True)) / len(rows)} if exact else {}
+            for metric in asked:
+                found.update(metric.compute(given, references))
+            return found
 
         return score

@@ -25,10 +25,12 @@ from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
 from tunesmith.methods.added_tokens import add_token_rows, train_token_rows
 from tunesmith.methods.dequantized import count_parameters
+from tunesmith.methods.heads import train_head
 from tunesmith.methods.protocol import Method
 from tunesmith.models.load import load_tokenizer
 from tunesmith.models.precision import choose_dtype
 from tunesmith.models.sources import ModelSource, resolve_model
+from tunesmith.models.structure import is_causal
 from tunesmith.train import checkpoints, results, words
 from tunesmith.train.answers import Answer, Example, SampleAnswers
 from tunesmith.train.choices import max_positions, method_of, output_folder, seed_of
@@ -37,10 +39,12 @@ from tunesmith.train.fast import accelerate_model, restore_model
 from tunesmith.train.fast.allocator import tune_allocator
 from tunesmith.train.held_out import write_held_out
 from tunesmith.train.inputs import Inputs, read_inputs
+from tunesmith.train.measure import measure
 from tunesmith.train.resume import check_same_run, run_record
 from tunesmith.train.session import Outcome, finished_outcome, train
-from tunesmith.train.settings import Plan, make_plan
-from tunesmith.train.task_choice import check_task_options
+from tunesmith.train.settings import Plan, decided_by, make_plan
+from tunesmith.train.task_choice import check_task_options, metrics_of
+from tunesmith.train.teacher import load_teacher
 from tunesmith.train.trainer import NonFiniteLoss, StepSettings
 
 log = logging.getLogger(__name__)
@@ -101,6 +105,7 @@ def run(resolved: Resolved[FinetuneOptions], *, answer: Answer | None = None) ->
         cut_rows = Path(temporary) / CUT_ROWS
         inputs = read_inputs(
             options,
+            resolved.explicit,
             source,
             tokenizer,
             model_max_len=max_positions(source),
@@ -138,6 +143,7 @@ class Run:
         self.resolved, self.options, self.folder = resolved, resolved.options, folder
         self.source, self.tokenizer, self.inputs, self.method = source, tokenizer, inputs, method
         self.answers = SampleAnswers(inputs, tokenizer, answer, shown=self.options.show_answers)
+        self.metrics = metrics_of(self.options, inputs.task, validated=inputs.validation is not None)
         self.cut_rows = cut_rows
         self.checkpoints = folder / "checkpoints"
         self.training = dict(self.options.training)
@@ -201,14 +207,21 @@ class Run:
     def train_once(self, resume_from: Path | None) -> FinetuneResult:
         """Load the model, train it, save what came out."""
         options = self.options
+        if options.teacher and self.inputs.task.teacher is None:
+            self.inputs.task.teacher = load_teacher(options, self.inputs.task, self.tokenizer)
         set_seed(seed_of(self.training))  # adapters start from random matrices, the same in every run with the same seed
         model = self.method.load_base(
-            self.source, dtype=self.base_dtype(), device=options.device, trust_remote_code=options.trust_remote_code
+            self.source,
+            dtype=self.base_dtype(),
+            device=options.device,
+            trust_remote_code=options.trust_remote_code,
+            task=self.inputs.task.head,
         )
         config, num_parameters = model.config, count_parameters(model)
         new_tokens = add_token_rows(model, len(self.tokenizer))
         self.method = train_token_rows(self.method, new_tokens)
-        trained = self.method.apply(model)
+        method = train_head(self.method, model) if self.inputs.task.record.head else self.method
+        trained = method.apply(model)
         device = next(trained.parameters()).device
         plan = make_plan(
             self.training,
@@ -219,7 +232,10 @@ class Run:
             patience=options.early_stopping_patience,
             use_cpu=device.type == "cpu",
         )
-        tricks = accelerate_model(trained)
+        plan = decided_by(plan, self.metrics, given=self.training)
+        tricks: list[str] = []
+        if is_causal(trained) and not config.is_encoder_decoder:  # what is fast about encoders is in transformers already
+            tricks = accelerate_model(trained)
         settings, estimate = self.step_settings(trained, config, plan, device)
         for line in words.plan(self.resolved, self.source, self.inputs, self.method, plan, estimate, trained, self.folder):
             log.info("%s", line)
@@ -238,15 +254,35 @@ class Run:
                     logging_dir=Path(options.logging_dir).expanduser() if options.logging_dir else self.folder / "logs",
                     resume_from=resume_from,
                     command=self.resume_command(),
-                    generation_metrics=self.answers.metrics(trained) if options.eval_generate else None,
+                    task=self.inputs.task,
+                    metrics=self.metrics if self.inputs.task.record.head else (),
+                    generation_metrics=None
+                    if self.inputs.template is None
+                    else self.answers.metrics(trained, self.metrics, exact=options.eval_generate),
                 )
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     raise self.out_of_memory(estimate, plan) from error
                 raise
         examples = self.answers.examples(before, self.answers.of(trained))
+        self.settle(trained, settings)
         restore_model(trained)
-        return self.save(trained, plan, outcome, examples, resized=bool(new_tokens))
+        return self.save(trained, method, plan, outcome, examples, resized=bool(new_tokens))
+
+    def settle(self, model: nn.Module, settings: StepSettings) -> None:
+        """Let validation rows decide what is left to decide for a head: its temperature, a threshold."""
+        if not self.inputs.task.record.head or self.inputs.validation is None:
+            return
+        found = measure(
+            model.eval(),
+            self.inputs.task,
+            self.inputs.validation.dataset,
+            max_tokens=settings.max_tokens,
+            pad_token_id=settings.pad_token_id,
+            device=next(model.parameters()).device,
+            autocast=settings.autocast,
+        )
+        self.inputs.task.settle(found.seen)
 
     def base_dtype(self) -> str:
         """The frozen weights' type; ``--bf16`` and ``--fp16`` of the training arguments mean the same as ``--torch_dtype``."""
@@ -305,8 +341,11 @@ class Run:
 
     # Results
 
-    def save(self, model: nn.Module, plan: Plan, outcome: Outcome, examples: list[Example], *, resized: bool) -> FinetuneResult:
+    def save(
+        self, model: nn.Module, method: Method, plan: Plan, outcome: Outcome, examples: list[Example], *, resized: bool
+    ) -> FinetuneResult:
         """Write the results and say how it went; ``resized``: the base has rows for added tokens, so links to its files won't do."""
+        template = self.inputs.template
         metrics = results.metrics_of(outcome.history, outcome.kept_step)
         told = words.outcome(metrics, outcome, plan)
         write_held_out(self.folder, self.inputs.held_out)
@@ -315,13 +354,13 @@ class Run:
             record[name] = {"value": value, "source": "chosen"}
         manifest = Manifest(
             kind="finetune",
-            task=self.inputs.task,
+            task=self.inputs.task.record.name,
             method=self.method.name,
             base=self.source.name,
             parent_hash=hash_folder(self.source.folder),
             data_hash=self.inputs.data_hash,
-            template=self.inputs.template.to_dict(),
-            stop_tokens=self.inputs.template.stop_tokens,
+            template=template.to_dict() if template else {},
+            stop_tokens=template.stop_tokens if template else (),
             versions=installed_versions(),
             seed=int(plan.arguments["seed"]),
             grid=self.method.grid(),
@@ -330,11 +369,12 @@ class Run:
         )
         results.save_results(
             model,
-            self.method,
+            method,
             source=self.source,
             tokenizer=self.tokenizer,
-            template=self.inputs.template,
-            task=self.inputs.task_record,
+            template=template,
+            task=self.inputs.task.record,
+            head=self.inputs.task.head,
             folder=self.folder,
             manifest=manifest,
             words=told,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.artifact import write_file_atomically
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits
-from tunesmith.data.templates import Template
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,10 +20,14 @@ MOST_ROWS = 2000
 LOOKED_AT = 50
 
 
-def held_out_rows(splits: Splits, validation: Dataset | None, template: Template) -> Dataset | None:
-    """Return the data's test rows when it has some with answers, else the validation rows; at most 2,000, spread evenly."""
+def held_out_rows(splits: Splits, validation: Dataset | None, answers: Callable[[dict[str, Any]], Sequence[str]]) -> Dataset | None:
+    """Return the data's test rows when it has some with answers, else the validation rows; at most 2,000, spread evenly.
+
+    Args:
+        answers: what a row says is right.
+    """
     test = splits.test
-    answered = test is not None and any(template.answers(test[index]) for index in range(min(LOOKED_AT, len(test))))
+    answered = test is not None and any(answers(test[index]) for index in range(min(LOOKED_AT, len(test))))
     rows = test if answered else validation
     if rows is None or len(rows) <= MOST_ROWS:
         return rows

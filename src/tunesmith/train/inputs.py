@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tunesmith.artifact import hash_file
 from tunesmith.config.finetune import FinetuneOptions
-from tunesmith.data.formats import Format, recognize
+from tunesmith.data.formats import Format, answer_texts, recognize
+from tunesmith.data.json_answers import with_json_answers
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits, load_splits
 from tunesmith.data.splits import hold_out, is_label
-from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template, choose_template
-from tunesmith.errors import UsageError
+from tunesmith.errors import DataError, UsageError
+from tunesmith.losses.load import is_file
+from tunesmith.models.heads import is_encoder_decoder
 from tunesmith.models.sources import ModelSource
+from tunesmith.tasks import TASKS
+from tunesmith.tasks.protocol import HeadTask, Task
+from tunesmith.tasks.rows import Limits
+from tunesmith.tasks.sequence_to_sequence import SequenceToSequence
+from tunesmith.train.generation import Generation, text_loss
 from tunesmith.train.held_out import held_out_rows
-from tunesmith.train.task_choice import text_task
+from tunesmith.train.task_choice import check_encoder_decoder, choose_task, columns_of, text_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,8 +48,8 @@ class Inputs:
     Attributes:
         train, validation: tokenized rows.
         validation_rows: the same rows as they were read, for prompts and references.
-        template: how a row becomes text.
-        task_record: what the model will do, for ``task.json``.
+        template: how a row becomes text; None for a task that ends in a head.
+        task: how rows become tensors and a loss; its record is what the model will do.
         held_out: rows that the run does not train on, for the verdict.
         origin: what messages call the data.
         recognized: in words, how the rows were understood.
@@ -51,17 +59,12 @@ class Inputs:
     train: Prepared
     validation: Prepared | None
     validation_rows: Dataset | None
-    template: Template
-    task_record: TaskRecord
+    template: Template | None
+    task: Task
     held_out: Dataset | None
     origin: str
     recognized: str
     data_hash: str
-
-    @property
-    def task(self) -> str:
-        """What the rows are for."""
-        return self.task_record.name
 
     def sample_rows(self, count: int) -> list[dict[str, Any]]:
         """Return up to ``count`` validation rows, spread evenly."""
@@ -73,16 +76,23 @@ class Inputs:
 
     def reference(self, row: dict[str, Any]) -> str:
         """Return the first answer that a row holds."""
-        return next(iter(self.template.answers(row)), "").strip()
+        return next(iter(self.template.answers(row)), "").strip() if self.template else ""
 
 
 def read_inputs(
-    options: FinetuneOptions, source: ModelSource, tokenizer: PreTrainedTokenizerBase, *, model_max_len: int | None, seed: int, report: Path
+    options: FinetuneOptions,
+    explicit: Collection[str],
+    source: ModelSource,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    model_max_len: int | None,
+    seed: int,
+    report: Path,
 ) -> Inputs:
     """Read and tokenize the data.
 
     Args:
-        options: of the run.
+        options: of the run; ``explicit`` are those that somebody gave.
         source, tokenizer: of the base model.
         model_max_len: most tokens that the model takes.
         seed: decides which rows are held out.
@@ -104,11 +114,31 @@ def read_inputs(
         map_columns=options.map_columns,
         token=options.token,
     )
-    columns = data_columns(splits.train)
     form = None if options.text_template or options.text_field else recognize(splits.train, origin=splits.origin)
+    name, head = choose_task(options, explicit, form)
+    limits = Limits(options.max_seq_len, model_max_len, options.allow_truncation, report)
+    if is_encoder_decoder(source):
+        check_encoder_decoder(options, explicit, head=head)
+        return _sequence_inputs(splits, options, form, name, tokenizer, limits, seed=seed)
+    if head:
+        assert form is not None  # choose_task refuses templates with a head
+        return _head_inputs(splits, options, form, name, tokenizer, limits, seed=seed)
+    return _text_inputs(splits, options, form, name, tokenizer, limits, seed=seed)
+
+
+def _text_inputs(
+    splits: Splits,
+    options: FinetuneOptions,
+    form: Format | None,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: Limits,
+    *,
+    seed: int,
+) -> Inputs:
     template = choose_template(
         form,
-        columns,
+        data_columns(splits.train),
         tokenizer,
         text_template=options.text_template,
         text_field=options.text_field,
@@ -117,36 +147,131 @@ def read_inputs(
         train_on_prompt=options.train_on_prompt,
         rows=[splits.train[index] for index in range(min(TEMPLATE_ROWS, len(splits.train)))],
     )
-    train_rows, validation_rows = split_rows(splits, options, template, seed=seed)
+    if name == "extraction":
+        splits = json_splits(splits, template.answer_column)
+    train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
     train = prepare(
         train_rows,
         template,
         tokenizer,
-        max_seq_len=options.max_seq_len,
-        model_max_len=model_max_len,
-        allow_truncation=options.allow_truncation,
-        dropped_file=report,
+        max_seq_len=limits.max_seq_len,
+        model_max_len=limits.model_max_len,
+        allow_truncation=limits.allow_truncation,
+        dropped_file=limits.report,
     )
     validation = None
     if validation_rows is not None:
         validation = prepare(
-            validation_rows, template, tokenizer, max_seq_len=train.max_seq_len, model_max_len=model_max_len, allow_truncation=True
+            validation_rows, template, tokenizer, max_seq_len=train.max_seq_len, model_max_len=limits.model_max_len, allow_truncation=True
         )
     return Inputs(
         train=train,
         validation=validation,
         validation_rows=validation_rows,
         template=template,
-        task_record=text_task(options.task, template, train_rows),
-        held_out=held_out_rows(splits, validation_rows, template),
+        task=Generation(
+            text_task(name, options, template, train_rows),
+            text_loss(options, len(tokenizer)),
+            by_chunks=not is_file(options.loss or ""),
+        ),
+        held_out=held_out_rows(splits, validation_rows, template.answers),
         origin=splits.origin,
         recognized=describe(form, template),
         data_hash=hash_data(splits, options),
     )
 
 
-def split_rows(splits: Splits, options: FinetuneOptions, template: Template, *, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Return training and validation rows: the data's own validation rows, or some held out of the training rows."""
+def _sequence_inputs(
+    splits: Splits,
+    options: FinetuneOptions,
+    form: Format | None,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: Limits,
+    *,
+    seed: int,
+) -> Inputs:
+    if form is not None and form.layout.plain is None:
+        fix = 'Say how a row becomes text: --text_template "{question} {answer}"'
+        raise DataError(f"an encoder-decoder reads a text and writes one; these are {form.name} rows", fix=fix)
+    columns = data_columns(splits.train)
+    template = choose_template(
+        form, columns, tokenizer, text_template=options.text_template, text_field=options.text_field, use_chat_template=False
+    )
+    if name == "extraction":
+        splits = json_splits(splits, template.answer_column)
+    train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
+    record = text_task(name, options, template, train_rows)
+    task = SequenceToSequence(record, template, tokenizer, text_loss(options, len(tokenizer)))
+    train = task.prepare(train_rows, limits)
+    validation = None
+    if validation_rows is not None:
+        validation = task.prepare(validation_rows, Limits(train.max_seq_len, limits.model_max_len, allow_truncation=True))
+    task.record = replace(record, max_seq_len=train.max_seq_len)
+    return Inputs(
+        train=train,
+        validation=validation,
+        validation_rows=validation_rows,
+        template=template,
+        task=task,
+        held_out=held_out_rows(splits, validation_rows, template.answers),
+        origin=splits.origin,
+        recognized=describe(form, template),
+        data_hash=hash_data(splits, options),
+    )
+
+
+def _head_inputs(
+    splits: Splits, options: FinetuneOptions, form: Format, name: str, tokenizer: PreTrainedTokenizerBase, limits: Limits, *, seed: int
+) -> Inputs:
+    columns = columns_of(form, name)
+    # RoBERTa has two positions more than it takes tokens; its tokenizer knows
+    known = [length for length in (limits.model_max_len, tokenizer.model_max_length) if length is not None]
+    limits = replace(limits, model_max_len=min(known))
+    train_rows, validation_rows = split_rows(splits, options, columns.label, columns.texts, seed=seed)
+    task = cast("type[HeadTask]", TASKS.load(name)).from_rows(columns, train_rows, validation_rows, options, tokenizer)
+    train = task.prepare(train_rows, limits)
+    validation = None
+    if validation_rows is not None:
+        validation = task.prepare(validation_rows, Limits(train.max_seq_len, limits.model_max_len, allow_truncation=True))
+    task.record = replace(task.record, max_seq_len=train.max_seq_len)
+    return Inputs(
+        train=train,
+        validation=validation,
+        validation_rows=validation_rows,
+        template=None,
+        task=task,
+        held_out=held_out_rows(splits, validation_rows, lambda row: answer_texts(row.get(columns.label))),
+        origin=splits.origin,
+        recognized=f"recognized as {form.name} rows for {name} with a head",
+        data_hash=hash_data(splits, options),
+    )
+
+
+def json_splits(splits: Splits, column: str | None) -> Splits:
+    """Return the splits with their answers as JSON text.
+
+    Raises:
+        DataError: for answers that aren't in a column, or are no JSON.
+    """
+    if column is None:
+        raise DataError("--task extraction needs rows with the answer in a column", fix="Name it last in --text_template.")
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = (
+        with_json_answers(rows, column) if rows is not None and column in rows.column_names else rows for rows in parts
+    )
+    return replace(splits, train=train, validation=validation, test=test)
+
+
+def split_rows(
+    splits: Splits, options: FinetuneOptions, answer: str | None, texts: Sequence[str], *, seed: int
+) -> tuple[Dataset, Dataset | None]:
+    """Return training and validation rows: the data's own validation rows, or some held out of the training rows.
+
+    Args:
+        answer: the column that is learnt; where it is a label, its proportions are kept.
+        texts: the columns of the prompt; no prompt is on both sides.
+    """
     if splits.validation is not None:
         if options.validation_fraction is not None:
             raise UsageError(
@@ -157,12 +282,11 @@ def split_rows(splits: Splits, options: FinetuneOptions, template: Template, *, 
     fraction = VALIDATION_FRACTION if options.validation_fraction is None else options.validation_fraction
     if fraction == 0 or len(splits.train) < 2:
         return splits.train, None
-    answer = template.answer_column
     return hold_out(
         splits.train,
         fraction=fraction,
         label_column=answer if answer and is_label(splits.train, answer) else None,
-        text_columns=template.prompt_columns or None,
+        text_columns=texts or None,
         seed=seed,
     )
 

@@ -20,6 +20,12 @@ _SAMPLE_BASE = {"sample:smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _ADAPTERS = {"lora": "peft", "dora": "peft", "qlora": "peft", "adapter": "tunesmith"}
 _WORDS = {"loss": "loss", "perplexity": "perplexity", "token_accuracy": "token accuracy", "exact_match": "exact answers"}
+#: What transformers calls the models of tasks that end in a head, and how to ask one here.
+_HEADS = {
+    "text-classification": ("AutoModelForSequenceClassification", 'runtime.choose(["…"])[0]'),
+    "token-classification": ("AutoModelForTokenClassification", 'runtime.tag(["…"])[0]'),
+    "similarity": ("AutoModel", 'runtime.embed(["…"])[0]'),
+}
 #: Options that say where, not what.
 _PLACES = frozenset({"output_path", "logging_dir", "output_dir", "log_level", "overwrite", "resume", "show_examples", "show_answers"})
 
@@ -84,11 +90,22 @@ def _metadata(manifest: Manifest, base: str | None, base_folder: Path | None) ->
     return {
         **({"base_model": base, "base_model_relation": "adapter" if method in _ADAPTERS else "finetune"} if base else {}),
         "library_name": _ADAPTERS.get(method, "transformers"),
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": _pipeline(manifest),
         "tags": list(dict.fromkeys(["tunesmith", method, *([manifest.task] if manifest.task else [])])),
         **({"datasets": data} if data else {}),
         **base_license(manifest.base, base_folder),
     }
+
+
+def _has_head(manifest: Manifest) -> bool:
+    """Whether the model ends in a head: it has no template then."""
+    return not manifest.template and manifest.task in _HEADS
+
+
+def _pipeline(manifest: Manifest) -> str:
+    if not _has_head(manifest):
+        return "text-generation"
+    return "sentence-similarity" if manifest.task == "similarity" else str(manifest.task)
 
 
 def _what(manifest: Manifest, base: str | None) -> str:
@@ -127,26 +144,20 @@ def _prompt(manifest: Manifest) -> str:
 
 
 def _usage(manifest: Manifest, base: str | None) -> str:
-    method = manifest.method or "full"
-    ours = _fenced(
-        "import tunesmith\n\n"
-        'runtime = tunesmith.load("path/to/this/folder")\n'
-        f"print(runtime.generate([{_example_prompt(manifest)}])[0].text)",
-        "python",
-    )
-    parts = [
-        "## How to use",
-        "With tunesmith, which reads the template and the stop tokens stored here (`tunesmith chat -m FOLDER` on the command line):",
-        ours,
-    ]
+    method, head = manifest.method or "full", _has_head(manifest)
+    asked = _HEADS[str(manifest.task)][1] if head else f"runtime.generate([{_example_prompt(manifest)}])[0].text"
+    ours = _fenced(f'import tunesmith\n\nruntime = tunesmith.load("path/to/this/folder")\nprint({asked})', "python")
+    reads = "the labels" if head else "the template and the stop tokens stored here (`tunesmith chat -m FOLDER` on the command line)"
+    auto_class = _HEADS[str(manifest.task)][0] if head else "AutoModelForCausalLM"
+    parts = ["## How to use", f"With tunesmith, which reads {reads}:", ours]
     if _ADAPTERS.get(method) == "peft":
         parts += [
             "With peft; `model/` is the base it was trained on" + (f" ({base})" if base else "") + ":",
-            _fenced(_peft_code(), "python"),
+            _fenced(_peft_code(auto_class), "python"),
         ]
         parts += ["As one plain model, for anything that reads transformers' format: `tunesmith merge -m FOLDER -o MERGED`."]
     elif method == "full":
-        parts += ["With transformers:", _fenced(_transformers_code(), "python")]
+        parts += ["With transformers:", _fenced(_transformers_code(auto_class), "python")]
     return "\n\n".join(parts)
 
 
@@ -160,20 +171,20 @@ def _example_prompt(manifest: Manifest) -> str:
     return '"…"'
 
 
-def _peft_code() -> str:
+def _peft_code(auto_class: str) -> str:
     return (
         "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("adapter")\n'
-        'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("model"), "adapter")'
+        f'model = PeftModel.from_pretrained({auto_class}.from_pretrained("model"), "adapter")'
     )
 
 
-def _transformers_code() -> str:
+def _transformers_code(auto_class: str) -> str:
     return (
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("model")\n'
-        'model = AutoModelForCausalLM.from_pretrained("model")'
+        f'model = {auto_class}.from_pretrained("model")'
     )
 
 

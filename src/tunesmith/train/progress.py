@@ -80,7 +80,9 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]  # transformers is un
 def describe(logs: dict[str, float], validation_loss: float | None) -> str:
     """Put the figures of one log into a line."""
     if "loss" not in logs:
-        return f"validation loss {logs['eval_loss']:.4f}, token accuracy {logs['eval_token_accuracy']:.1%}"
+        kind = "token accuracy" if "eval_token_accuracy" in logs else "accuracy"
+        share = logs.get("eval_token_accuracy", logs.get("eval_accuracy"))
+        return f"validation loss {logs['eval_loss']:.4f}" + ("" if share is None else f", {kind} {share:.1%}")
     parts = [f"loss {logs['loss']:.4f}"]
     if validation_loss is not None:
         parts.append(f"validation loss {validation_loss:.4f}")

@@ -14,6 +14,7 @@ from tunesmith.data.task_file import TaskRecord, write_task
 from tunesmith.data.template_file import write_template
 from tunesmith.data.templates import Template
 from tunesmith.methods.protocol import Method
+from tunesmith.models.heads import Head, write_head_config
 from tunesmith.models.save import place_model, save_plain_model
 from tunesmith.models.sources import ModelSource
 from tunesmith.train.answers import Example
@@ -27,8 +28,9 @@ def save_results(
     *,
     source: ModelSource,
     tokenizer: Any,
-    template: Template,
+    template: Template | None,
     task: TaskRecord,
+    head: Head,
     folder: Path,
     manifest: Manifest,
     words: Sequence[str] = (),
@@ -41,35 +43,43 @@ def save_results(
         model: trained, with the weights that are kept.
         method: how it was trained.
         source: the base model.
-        tokenizer, template: as used in training.
-        task: what the model does.
+        tokenizer, template: as used in training; no template where a head reads the text as it is.
+        task: what the model does; ``head``: what it ends in.
         folder: the run's folder.
         manifest: what it is.
         words, examples: how it went, for the model card.
         resized: the base was given rows for added tokens.
     """
-    if template.kind == "chat":  # so that other tools, which read it from the tokenizer, ask as training did
+    if template is not None and template.kind == "chat":  # so that other tools, which read it from the tokenizer, ask as training did
         tokenizer.chat_template = template.chat_template
     if method.saves_adapter:
-        own_base = resized or method.grid() is not None or source.kind == "gguf"
+        # a head's labels stand in the configuration of the base, so the base that the hub has won't do
+        own_base = resized or method.grid() is not None or source.kind == "gguf" or bool(head.labels)
         name_base(model, source.name if source.kind == "hub" and not own_base else str((folder / "model").absolute()))
         with new_folder(folder / "adapter", part_of_run=True) as adapter:
             method.save(model, adapter)
             tokenizer.save_pretrained(adapter)
-            write_template(adapter, template)
-            write_task(adapter, task)
+            write_what_for(adapter, template, task)
         with new_folder(folder / "model", part_of_run=True) as base:
             place_base(model, method, source, tokenizer, base, resized=resized)
+            if head.labels:
+                write_head_config(base, head)
     else:
         with new_folder(folder / "model", part_of_run=True) as whole:
             method.save(model, whole)
             tokenizer.save_pretrained(whole)
-            write_template(whole, template)
-            write_task(whole, task)
+            write_what_for(whole, template, task)
     shown = [(example.prompt, example.before, example.after) for example in examples]
     card = model_card(manifest, base_folder=source.folder, words=words, examples=shown)
     write_file_atomically(folder / "README.md", card)
     write_manifest(folder, manifest)
+
+
+def write_what_for(folder: Path, template: Template | None, task: TaskRecord) -> None:
+    """Keep beside the weights what they were trained for."""
+    if template is not None:
+        write_template(folder, template)
+    write_task(folder, task)
 
 
 def name_base(model: nn.Module, name: str) -> None:

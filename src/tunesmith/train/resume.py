@@ -12,7 +12,19 @@ from tunesmith.errors import ResumeError
 
 # What may differ: it changes neither the steps that were taken nor those to come.
 FREE = frozenset(
-    {"overwrite", "resume", "output_path", "show_examples", "show_answers", "logging_dir", "task_name", "report_to", "auto_batch"}
+    {
+        "overwrite",
+        "resume",
+        "output_path",
+        "show_examples",
+        "show_answers",
+        "logging_dir",
+        "task_name",
+        "report_to",
+        "auto_batch",
+        "verdict",
+        "verdict_rows",
+    }
 )
 
 

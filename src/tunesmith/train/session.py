@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from transformers.trainer_utils import set_seed
 
 from tunesmith.data.prepare import Prepared
+from tunesmith.data.task_file import TaskRecord
 from tunesmith.errors import DependencyError, UsageError
+from tunesmith.metrics.protocol import Metric
+from tunesmith.tasks.protocol import Task
 from tunesmith.train import checkpoints
 from tunesmith.train.early_stopping import EarlyStopping, evaluations_of, overfitting
 from tunesmith.train.gauges import GIB, Gauges
+from tunesmith.train.generation import Generation
 from tunesmith.train.interrupt import Interrupted, SaveOnInterrupt
 from tunesmith.train.metrics_log import MetricsLog
 from tunesmith.train.progress import ProgressLine
@@ -62,6 +66,8 @@ def train(
     logging_dir: Path,
     resume_from: Path | None,
     command: str,
+    task: Task | None = None,
+    metrics: Sequence[Metric] = (),
     generation_metrics: Callable[[], dict[str, float]] | None = None,
 ) -> Outcome:
     """Train ``model`` in place; afterwards it has the best weights (or the last, where there was no evaluation).
@@ -74,6 +80,8 @@ def train(
         logging_dir: for experiment loggers.
         resume_from: a checkpoint to go on from.
         command: what the user would type to go on, for the message on Ctrl-C.
+        task: what is learnt; text generation when None.
+        metrics: more figures at each evaluation.
         generation_metrics: scores answers at each evaluation.
 
     Raises:
@@ -90,6 +98,8 @@ def train(
         rows=rows,
         eval_dataset=validation.dataset if validation else None,
         settings=step_settings,
+        task=task or Generation(TaskRecord()),
+        metrics=metrics,
         callbacks=[gauges, *_loggers(plan.reporters, logging_dir), MetricsLog(run_folder / "metrics.jsonl"), stopping, line, interrupt],
         generation_metrics=generation_metrics,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import UsageError
+from tunesmith.metrics.protocol import Metric
 from tunesmith.train.defaults import DEFAULT_BATCH_SIZE, DEFAULT_SEED, Schedule, choose_schedule, warmup_steps
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,20 @@ def make_plan(
         greater_is_better=bool(given.get("greater_is_better", not metric.endswith(("loss", "perplexity")))),
         chosen={name: value for name, value in defaults.items() if name not in given},
     )
+
+
+def decided_by(plan: Plan, metrics: Sequence[Metric], *, given: Mapping[str, Any]) -> Plan:
+    """Return the plan with ``--metric_for_best_model`` as a figure's name where it names a metric: ``f1`` means ``eval_f1_macro``.
+
+    Args:
+        metrics: what evaluations measure besides.
+        given: the training arguments that somebody gave.
+    """
+    for metric in metrics:
+        if plan.best_metric in (f"eval_{metric.name}", f"eval_{metric.headline}"):
+            better = metric.greater_is_better if given.get("greater_is_better") is None else plan.greater_is_better
+            return replace(plan, best_metric=f"eval_{metric.headline}", greater_is_better=better)
+    return plan
 
 
 def check_combinations(given: Mapping[str, Any], *, num_validation: int) -> None:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tunesmith.config.finetune import FinetuneOptions
-from tunesmith.data.placeholders import as_text
+from tunesmith.data.formats import Format
+from tunesmith.data.json_answers import infer_schema, read_schema
+from tunesmith.data.labels import labels_of_cell, sort_labels
 from tunesmith.data.splits import MOST_LABELS
 from tunesmith.data.task_file import TASK_NAMES, TaskRecord
 from tunesmith.data.templates import Template
-from tunesmith.errors import UsageError, nearest
+from tunesmith.errors import DataError, UsageError, nearest
+from tunesmith.metrics import load_metric
+from tunesmith.metrics.protocol import Metric
+from tunesmith.tasks.protocol import Columns, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Options that no task listens to so far.
-_WITHOUT_EFFECT = ("head", "class_weights", "pooling", "answer_schema", "loss", "loss_kwargs", "teacher", "eval_metrics")
+#: Tasks that no model without a head can do.
+HEAD_TASKS = ("token-classification", "similarity")
+#: Options of text that a head doesn't listen to: it reads columns as they are and writes nothing.
+_TEXT_ONLY = (
+    "text_template",
+    "text_field",
+    "use_chat_template",
+    "chat_template",
+    "train_on_prompt",
+    "show_examples",
+    "eval_generate",
+    "show_answers",
+)
 
 
-def check_task_options(options: FinetuneOptions, explicit: Iterable[str]) -> None:
-    """Refuse an unknown task, and options that have no effect on the one that was named.
+def check_task_options(options: FinetuneOptions, explicit: Collection[str]) -> None:
+    """Refuse an unknown task, and task options that can't belong together whatever the data.
 
     Raises:
         UsageError: naming them.
@@ -28,31 +44,121 @@ def check_task_options(options: FinetuneOptions, explicit: Iterable[str]) -> Non
     if options.task is not None and options.task not in TASK_NAMES:
         fix = nearest(options.task, TASK_NAMES) or "A name of your own for the run is --task_name."
         raise UsageError(f"--task {options.task} is unknown; known: {', '.join(TASK_NAMES)}", fix=fix)
-    if options.task in ("token-classification", "similarity"):
-        raise UsageError(f"--task {options.task} can't be trained yet", fix="Use text-generation, text-classification or summarization.")
-    idle = [name for name in _WITHOUT_EFFECT if name in set(explicit)]
-    if idle:
-        raise UsageError(f"{', '.join(f'--{name}' for name in idle)}: no task listens to it yet", fix="Leave it out.")
+    if options.head and options.task not in (None, "text-classification", *HEAD_TASKS):
+        raise UsageError(f"--head scores labels, --task {options.task} writes text", fix="Leave --head out, or use text-classification.")
+    if (options.loss == "distillation") is not (options.teacher is not None):
+        lacking = "--teacher, the model to learn from" if options.teacher is None else "--loss distillation"
+        raise UsageError(f"{'--loss distillation' if options.teacher is None else '--teacher'} needs {lacking}", fix="Give both.")
+    if options.task in HEAD_TASKS or options.head:
+        _refuse(_TEXT_ONLY, explicit, f"--task {options.task}" if options.task in HEAD_TASKS else "--head")
 
 
-def text_task(asked: str | None, template: Template, rows: Dataset) -> TaskRecord:
+def choose_task(options: FinetuneOptions, explicit: Collection[str], form: Format | None) -> tuple[str, bool]:
+    """Return the task, as asked for or as the rows suggest, and whether it ends in a head.
+
+    Raises:
+        UsageError: for options without effect on it.
+    """
+    suggested = form.task if form is not None else "text-generation"
+    name = options.task or ("text-classification" if options.head else suggested)
+    head = name in HEAD_TASKS or options.head
+    what = f"the task {name}" + (" with a head" if head and name not in HEAD_TASKS else "")
+    if head:
+        _refuse(_TEXT_ONLY, explicit, what)
+    if not (head and name == "text-classification"):
+        fix = "Add --head." if name == "text-classification" else None
+        _refuse(("class_weights",), explicit, what, fix)
+    if name != "similarity":
+        _refuse(("pooling",), explicit, what)
+    if name != "extraction":
+        _refuse(("answer_schema",), explicit, what)
+    return name, head
+
+
+def check_encoder_decoder(options: FinetuneOptions, explicit: Collection[str], *, head: bool) -> None:
+    """Refuse what isn't done with encoder-decoders.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if head:
+        raise UsageError("an encoder-decoder takes no head here: it reads a text and writes one", fix="Give an encoder or a decoder.")
+    if options.method not in ("lora", "dora", "full"):
+        raise UsageError(f"--method {options.method} is not for encoder-decoders", fix="Use lora, dora or full.")
+    _refuse(("use_chat_template", "chat_template", "train_on_prompt", "show_examples"), explicit, "an encoder-decoder")
+
+
+def columns_of(form: Format, name: str) -> Columns:
+    """Return which columns a task with a head reads.
+
+    Raises:
+        DataError: when the rows aren't of its kind.
+    """
+    texts = form.prompt_columns
+    fits = {
+        "text-classification": not form.is_conversation and form.answer_column is not None and len(texts) in (1, 2),
+        "token-classification": form.name in ("tokens-tags", "text-spans"),
+        "similarity": form.name == "text-pair",
+    }
+    if not fits[name] or form.answer_column is None:
+        wanted = {
+            "text-classification": "a text (or two) and a label: text, label",
+            "token-classification": "tokens and tags, or a text and spans: tokens, tags",
+            "similarity": "two texts and a label or score: text1, text2, label",
+        }[name]
+        found = ", ".join(column for _, column in form.columns)
+        raise DataError(
+            f"--task {name} needs rows with {wanted}; these are {form.name} rows ({found})", fix="Rename: --map_columns OLD=NEW"
+        )
+    return Columns(texts, form.answer_column)
+
+
+def text_task(name: str, options: FinetuneOptions, template: Template, rows: Dataset) -> TaskRecord:
     """Return the record of a task that is learnt as text.
 
     Args:
-        asked: ``--task``; without it the rows decide.
+        name: the task.
+        options: ``task``, None when the rows suggested it; ``answer_schema``.
         template: how a row becomes text; it knows the column of the answer.
         rows: the training rows, whose labels are the ones there are to choose from.
     """
-    name, column = asked or template.task, template.answer_column
+    column = template.answer_column
+    if name == "extraction":
+        answers = [answer for row in rows for answer in template.answers(row)]
+        schema = read_schema(options.answer_schema) if options.answer_schema else infer_schema(answers)
+        return TaskRecord(name=name, label_column=column, schema=schema)
     if name != "text-classification" or column is None:
         return TaskRecord(name=name, label_column=column)
-    labels = sort_labels({label for label in map(as_text, rows[column]) if label.strip()})
-    if asked is None and (len(labels) > MOST_LABELS or len(labels) == len(rows)):  # answers that never repeat are no labels
+    if any(isinstance(value, list) and len(value) > 1 for value in rows[column]):
+        raise DataError(f"column '{column}' has several labels a row, which can't be learnt as one answer", fix="Score them: --head")
+    labels = sort_labels({label for value in rows[column] for label in labels_of_cell(value)})
+    if options.task is None and (len(labels) > MOST_LABELS or len(labels) == len(rows)):  # answers that never repeat are no labels
         return TaskRecord(label_column=column)
     return TaskRecord(name=name, labels=labels, label_column=column)
 
 
-def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sort labels, whole numbers by their value."""
-    found = list(labels)
-    return tuple(sorted(found, key=int) if all(label.lstrip("-").isdecimal() for label in found) else sorted(found))
+def metrics_of(options: FinetuneOptions, task: Task, *, validated: bool) -> list[Metric]:
+    """Return the metrics of ``--eval_metrics``.
+
+    Args:
+        validated: whether there are validation rows.
+
+    Raises:
+        UsageError: for unknown ones, and those that need what the task doesn't give.
+    """
+    metrics = [load_metric(name) for name in options.eval_metrics or ()]
+    if metrics and not validated:
+        raise UsageError("--eval_metrics needs validation rows, and there are none", fix="Name some with --eval_split.")
+    for metric in metrics:
+        if metric.needs not in task.gives:
+            message = (
+                f"--eval_metrics {metric.name} compares {metric.needs}, evaluations of {task.record.name} give {' and '.join(task.gives)}"
+            )
+            raise UsageError(message, fix="Leave it out; tunesmith evaluate has more of them.")
+    return metrics
+
+
+def _refuse(names: Collection[str], explicit: Collection[str], what: str, fix: str | None = None) -> None:
+    idle = [f"--{name}" for name in names if name in explicit]
+    if idle:
+        raise UsageError(f"{', '.join(idle)} {'have' if len(idle) > 1 else 'has'} no effect on {what}", fix=fix or "Leave it out.")

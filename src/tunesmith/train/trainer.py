@@ -2,12 +2,11 @@
 
 A single training step: :meth:`SupervisedTrainer.training_step`.
 
-B rows a batch, T tokens of the longest row, N supervised tokens of the whole effective batch.
+B rows a batch, T tokens of the longest row, N things whose loss is taken (for text: supervised tokens) in the whole effective batch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import time
@@ -21,16 +20,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
-from tunesmith.data.columns import number_column
 from tunesmith.data.prepare import Prepared
-from tunesmith.data.tokenize import IGNORE_INDEX
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.methods.dequantized import count_parameters
+from tunesmith.metrics.protocol import Metric
+from tunesmith.tasks.protocol import Task
 from tunesmith.train import checkpoints
-from tunesmith.train.batching import LengthGroupedBatches, collate
-from tunesmith.train.fast.attention import attention_kernel
-from tunesmith.train.fast.loss import supervised_loss
+from tunesmith.train.batching import LengthGroupedBatches
 from tunesmith.train.fast.microbatch import micro_batches
+from tunesmith.train.measure import computing, measure
 
 
 class NonFiniteLoss(TunesmithError):
@@ -78,7 +76,7 @@ class NumberedRows(Dataset[dict[str, Any]]):
 
 
 class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
-    """Trains on rows of ``input_ids`` and ``labels``; loss = sum over supervised tokens / their number in the effective batch."""
+    """Trains on rows of a task; loss = sum over what is learnt (for text: supervised tokens) / its number in the effective batch."""
 
     control: TrainerControl
 
@@ -90,7 +88,9 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         rows: Prepared,
         eval_dataset: Any | None,
         settings: StepSettings,
+        task: Task,
         callbacks: Sequence[TrainerCallback] = (),
+        metrics: Sequence[Metric] = (),
         generation_metrics: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         super().__init__(
@@ -98,13 +98,15 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             args=args,
             train_dataset=NumberedRows(rows.dataset),
             eval_dataset=eval_dataset,
-            data_collator=functools.partial(self._collate, pad_token_id=settings.pad_token_id),
+            data_collator=functools.partial(self._collate, task=task, pad_token_id=settings.pad_token_id),
             callbacks=list(callbacks),
         )
         self.settings = settings
         self.rows = rows
+        self.task = task
+        self.metrics = metrics
         self.generation_metrics = generation_metrics
-        self.model_accepts_loss_kwargs = True  # the loss is divided by the whole batch's supervised tokens, see training_step
+        self.model_accepts_loss_kwargs = True  # the loss is divided by what is learnt in the whole batch, see training_step
         self.checkpoints = Path(args.output_dir)
         self.best_value: float | None = None
         self.rows_of_step: list[int] = []
@@ -113,8 +115,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
     # Data
 
     @staticmethod
-    def _collate(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
-        batch = collate(rows, pad_token_id)
+    def _collate(rows: list[dict[str, Any]], task: Task, pad_token_id: int) -> dict[str, torch.Tensor]:
+        batch = task.collate(rows, pad_token_id)
         batch["rows"] = torch.tensor([row["row"] for row in rows])
         return batch
 
@@ -146,8 +148,8 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Forward and backward over one batch, in parts of at most ``max_tokens`` tokens.
 
         Args:
-            inputs: ``input_ids``, ``labels`` ``(B, T)``, ``lengths`` ``(B,)``.
-            num_items_in_batch: supervised tokens of all batches that make this optimizer step.
+            inputs: what the task's ``collate`` made of B rows, ``input_ids`` ``(B, T)`` and ``lengths`` ``(B,)`` among it.
+            num_items_in_batch: N, over all batches that make this optimizer step.
 
         Returns: this batch's share of the loss, a float32 scalar; the shares of one optimizer step add up to its loss.
         Raises:
@@ -155,38 +157,30 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """
         model.train()
         self.rows_of_step = inputs["rows"].tolist()
-        num_supervised = self.supervised_count(inputs) if num_items_in_batch is None else int(num_items_in_batch)
+        count = self.task.count(inputs) if num_items_in_batch is None else int(num_items_in_batch)
         total = torch.zeros((), dtype=torch.float32, device=self.args.device)
         for part in self.parts(inputs):
-            with self.computing(part["input_ids"].shape[1]):
-                loss = supervised_loss(model, part["input_ids"], part["labels"]).loss_sum / max(num_supervised, 1)
+            with computing(self.args.device, self.settings.autocast, part["input_ids"].shape[1]):
+                loss = self.task.loss(model, part).loss_sum / max(count, 1)
             if not torch.isfinite(loss):
                 raise self.non_finite("the loss")
             self.accelerator.backward(loss * self.accelerator.gradient_accumulation_steps)  # which it divides by; 1 unless configured
             total += loss.detach()
-        self.tokens_seen += int(inputs["lengths"].sum())
+        self.tokens_seen += int(inputs["lengths"].sum()) * self.task.texts_per_row
         return total
 
     def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         """Split a batch into parts of like length, each cut to its longest row and moved to the device."""
         lengths = inputs["lengths"].tolist()
-        return [
-            {name: inputs[name][group, : max(lengths[index] for index in group)].to(self.args.device) for name in ("input_ids", "labels")}
-            for group in micro_batches(lengths, max_tokens=self.settings.max_tokens)
-        ]
+        max_tokens = self.settings.max_tokens // self.task.texts_per_row
+        parts = (self.task.part(inputs, group) for group in micro_batches(lengths, max_tokens=max_tokens))
+        return [{name: tensor.to(self.args.device) for name, tensor in part.items()} for part in parts]
 
-    @staticmethod
-    def supervised_count(inputs: dict[str, torch.Tensor]) -> int:
-        """Number of tokens that are predicted and learnt: labels from the second position on."""
-        return int(inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum())
-
-    @contextlib.contextmanager
-    def computing(self, length: int) -> Any:
-        """The attention kernel for this row length and, where the weights are wider than the compute type, autocast."""
-        dtype = self.settings.autocast
-        autocast = torch.autocast(self.args.device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()
-        with attention_kernel(length, self.args.device), autocast:
-            yield
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> torch.Tensor:
+        count = torch.tensor(sum(self.task.count(batch) for batch in batch_samples), device=device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            count = self.accelerator.gather(count).sum()
+        return count
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         value = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -210,26 +204,26 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
 
     @torch.no_grad()
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Validation loss and token accuracy; memory is bounded by ``max_tokens`` rows of hidden states, never all logits.
+        """Validation loss and what else the task says of it; memory is bounded by ``max_tokens`` rows of hidden states, never all logits.
 
-        Returns: ``eval_loss``, ``eval_perplexity``, ``eval_token_accuracy``, ``eval_runtime`` (s), and generation metrics if asked for.
+        Returns: for text ``eval_loss``, ``eval_perplexity``, ``eval_token_accuracy``; the metrics asked for; ``eval_runtime`` (s).
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         model, start = self.model, time.time()
         model.eval()
-        loss_sum, num_supervised, num_correct = 0.0, 0, 0
-        for group in micro_batches(number_column(dataset, "length").tolist(), max_tokens=self.settings.max_tokens):
-            batch = collate([dataset[index] for index in group], self.settings.pad_token_id)
-            with self.computing(batch["input_ids"].shape[1]):
-                result = supervised_loss(model, batch["input_ids"].to(self.args.device), batch["labels"].to(self.args.device))
-            loss_sum += float(result.loss_sum)
-            num_supervised += int(result.num_supervised)
-            num_correct += int(result.num_correct)
-        loss = loss_sum / max(num_supervised, 1)
+        settings = self.settings
+        found = measure(
+            model,
+            self.task,
+            dataset,
+            max_tokens=settings.max_tokens,
+            pad_token_id=settings.pad_token_id,
+            device=self.args.device,
+            autocast=settings.autocast,
+        )
         metrics = {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 50.0)),
-            "token_accuracy": num_correct / max(num_supervised, 1),
+            **self.task.metrics(found.loss, found.num_correct, found.count, found.seen),
+            **self._asked_metrics(found.seen),
             **(self.generation_metrics() if self.generation_metrics else {}),
             "runtime": time.time() - start,
         }
@@ -240,10 +234,23 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _asked_metrics(self, seen: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+        """Figures of the metrics that the user named."""
+        values: dict[str, float] = {}
+        for metric in self.metrics:
+            values.update(metric.compute(*self.task.for_metric(metric.needs, seen)))
+        return values
+
     def keep_if_best(self, metrics: dict[str, float]) -> None:
         """Save the trainable weights when this evaluation is the best of the run; the untouched model (step 0) doesn't count."""
         value = metrics.get(self.settings.best_metric)
-        if value is None or self.state.global_step == 0 or not self.is_in_train:
+        if value is None:
+            known = ", ".join(name.removeprefix("eval_") for name in metrics if name != "eval_runtime")
+            asked = self.settings.best_metric.removeprefix("eval_")
+            raise UsageError(
+                f"--metric_for_best_model {asked}: no such figure is made; there is: {known}", fix="Name it in --eval_metrics too."
+            )
+        if self.state.global_step == 0 or not self.is_in_train:
             return
         if self.best_value is None or (value > self.best_value if self.settings.greater_is_better else value < self.best_value):
             self.best_value = value

@@ -41,7 +41,7 @@ def plan(
     validation = f", {len(inputs.validation.dataset):,} to validate" if inputs.validation else ", none to validate"
     return [
         f"Data: {inputs.origin}: {len(inputs.train.dataset):,} rows to train on{validation}; {inputs.recognized}.",
-        f"Tokens: {inputs.train.num_tokens:,}, of which {inputs.train.num_supervised:,} are learnt; "
+        f"Tokens: {inputs.train.num_tokens:,}, {learnt(inputs)}; "
         f"rows up to {inputs.train.max_seq_len} tokens"
         + (f"; {inputs.train.num_cut_rows:,} rows are cut" if inputs.train.num_cut_rows else "")
         + (f"; {inputs.train.num_dropped_rows:,} rows are dropped" if inputs.train.num_dropped_rows else "")
@@ -53,6 +53,16 @@ def plan(
         + f", learning rate {arguments['learning_rate']:g} ({arguments['lr_scheduler_type']}).",
         f"Long form: {long_form(resolved, plan, source, folder)}",
     ]
+
+
+def learnt(inputs: Inputs) -> str:
+    """Say what the loss is taken on."""
+    record, count = inputs.task.record, inputs.train.num_supervised
+    if not record.head:
+        return f"of which {count:,} are learnt"
+    if record.name == "token-classification":
+        return f"with {count:,} words in {len(record.labels)} tags to learn"
+    return f"with {count:,} labels ({len(record.labels)} different ones) to learn" if record.labels else f"with {count:,} pairs to learn"
 
 
 def long_form(resolved: Resolved[FinetuneOptions], plan: Plan, source: ModelSource, folder: Path) -> str:
@@ -86,20 +96,27 @@ def outcome(metrics: Mapping[str, float], outcome: Outcome, plan: Plan) -> list[
         said.append(f"Sign of overfitting: {outcome.sign}; the weights of step {outcome.kept_step} are kept.")
     before, after = metrics.get("base_eval_loss"), metrics.get("eval_loss")
     if before is not None and after is not None:
-        said.append(
-            f"Validation loss {before:.4f} before, {after:.4f} after (perplexity {_perplexity(before)} -> {_perplexity(after)}); "
-            f"token accuracy {metrics['base_eval_token_accuracy']:.1%} -> {metrics['eval_token_accuracy']:.1%}."
-        )
+        said.append(f"Validation loss {before:.4f} before, {after:.4f} after{_more_figures(metrics)}.")
         said.append(verdict(before, after))
     elif not plan.schedule.eval_steps:
         said.append("Without validation rows nothing says whether it learnt or memorized; name some with --eval_split.")
     if outcome.kept_step != outcome.steps and not outcome.reason:
         said.append(f"The best weights were those of step {outcome.kept_step} of {outcome.steps}; they are the ones kept.")
     if outcome.training_s:
-        said.append(
-            f"{outcome.steps:,} {'step' if outcome.steps == 1 else 'steps'} in {spell_seconds(outcome.training_s)} of training, at most {outcome.peak_gib:.1f} GiB of memory."
-        )
+        steps = f"{outcome.steps:,} {'step' if outcome.steps == 1 else 'steps'}"
+        said.append(f"{steps} in {spell_seconds(outcome.training_s)} of training, at most {outcome.peak_gib:.1f} GiB of memory.")
     return said
+
+
+def _more_figures(metrics: Mapping[str, float]) -> str:
+    """Perplexity and token accuracy of text, accuracy of a head."""
+    before, after = metrics["base_eval_loss"], metrics["eval_loss"]
+    if "eval_token_accuracy" in metrics:
+        perplexity = f" (perplexity {_perplexity(before)} -> {_perplexity(after)})" if "eval_perplexity" in metrics else ""
+        return f"{perplexity}; token accuracy {metrics['base_eval_token_accuracy']:.1%} -> {metrics['eval_token_accuracy']:.1%}"
+    if "eval_accuracy" in metrics:
+        return f"; accuracy {metrics['base_eval_accuracy']:.1%} -> {metrics['eval_accuracy']:.1%}"
+    return ""
 
 
 def verdict(before: float, after: float) -> str:

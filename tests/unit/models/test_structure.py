@@ -135,5 +135,11 @@ def test_what_is_not_found_is_said() -> None:
         structure.attention_of(Expert())
     with pytest.raises(ModelError, match="no feed-forward is found in Expert"):
         structure.feed_forward_of(Expert())
-    with pytest.raises(ModelError, match="LlamaModel has no backbone below its head"):
-        structure.backbone(tiny_model("llama").model)
+    with pytest.raises(ModelError, match="Linear has no backbone below its head"):
+        structure.backbone(nn.Linear(2, 2))
+
+
+def test_a_model_without_a_head_is_its_own_backbone() -> None:
+    model = tiny_model("llama")
+    assert structure.backbone(model) is model.model
+    assert structure.backbone(model.model) is model.model

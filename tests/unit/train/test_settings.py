@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import UsageError
+from tunesmith.metrics import load_metric
 from tunesmith.train.defaults import choose_epochs, choose_schedule
-from tunesmith.train.settings import Plan, make_plan
+from tunesmith.train.settings import Plan, decided_by, make_plan
 
 
 def plan(training: dict[str, Any] | None = None, *, rows: int = 1000, validation: int = 100, patience: int | None = None) -> Plan:
@@ -77,3 +78,13 @@ def test_patience_defaults_to_three_and_zero_means_never() -> None:
 def test_options_without_effect_are_refused(training: dict[str, Any], validation: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         plan(training, validation=validation)
+
+
+def test_a_metrics_name_stands_for_its_figure() -> None:
+    metric = load_metric("f1")
+    asked = decided_by(plan({"metric_for_best_model": "f1"}), [metric], given={})
+    assert (asked.best_metric, asked.greater_is_better) == (f"eval_{metric.headline}", True)
+    turned = decided_by(plan({"metric_for_best_model": "f1", "greater_is_better": False}), [metric], given={"greater_is_better": False})
+    assert turned.greater_is_better is False
+    other = plan({"metric_for_best_model": "accuracy"})
+    assert decided_by(other, [metric], given={}) == other

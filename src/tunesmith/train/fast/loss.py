@@ -9,11 +9,13 @@ fifth of the work of a model of 135M parameters, and the float32 softmax over it
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tunesmith.data.tokenize import IGNORE_INDEX
 from tunesmith.methods.grid_linear import GridLinear
@@ -69,9 +71,74 @@ def supervised_loss(
     return SupervisedLoss(result.loss_sum, len(targets), result.num_correct)
 
 
-def _hidden_states(model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def module_loss(
+    model: nn.Module,
+    input_ids: Tensor,
+    labels: Tensor,
+    module: nn.Module,
+    *,
+    teacher: nn.Module | None = None,
+    chunk_tokens: int | None = None,
+) -> SupervisedLoss:
+    """Loss over the supervised tokens of a batch by a module ``forward(logits, labels)`` that returns a mean over the rows it is given.
+
+    Args:
+        model, input_ids, labels: as for :func:`supervised_loss`.
+        module: gets logits ``(N, V)`` float32 and targets ``(N,)``, with a teacher its logits ``(N, V)`` too.
+        teacher: another causal language model with the same tokens.
+        chunk_tokens: rows of logits alive at once, for a module whose mean over all rows is that of its means over some; their logits are
+            computed once more in the backward pass. None hands all rows over at once.
+    """
+    # a teacher's rows come in the order of the batch, which packing changes
+    rows_of, targets = logits_by_rows(model, input_ids, labels, packed=teacher is None)
+    teacher_of = None
+    if teacher is not None:
+        with torch.no_grad():
+            teacher_of = logits_by_rows(teacher, input_ids, labels, packed=False)[0]
+
+    def of_rows(rows: slice) -> tuple[Tensor, Tensor]:
+        logits = rows_of(rows)
+        with torch.no_grad():
+            more = [] if teacher_of is None else [teacher_of(rows)]
+        return module(logits, targets[rows], *more) * len(logits), (logits.argmax(dim=-1) == targets[rows]).sum()
+
+    step = chunk_tokens or max(len(targets), 1)
+    parts = [slice(start, start + step) for start in range(0, len(targets), step)]
+    once_more = torch.is_grad_enabled() and len(parts) > 1
+    found = [checkpoint(of_rows, rows, use_reentrant=False) if once_more else of_rows(rows) for rows in parts]
+    loss_sum = torch.stack([loss for loss, _ in found]).sum() if found else rows_of(slice(0, 0)).sum()
+    return SupervisedLoss(loss_sum, len(targets), sum(int(right) for _, right in found))
+
+
+def logits_by_rows(model: nn.Module, input_ids: Tensor, labels: Tensor, *, packed: bool = True) -> tuple[Callable[[slice], Tensor], Tensor]:
+    """Run the model up to its output layer; return a function that makes the logits ``(n, V)`` float32 of some rows, and targets ``(N,)``.
+
+    Args:
+        packed: whether rows may be packed, which changes their order.
+    """
+    head = _head_of(model)
+    if head is None:
+        supervised = labels[:, 1:] != IGNORE_INDEX
+        logits = _own_logits(model, input_ids, None, supervised)
+        return lambda rows: logits[rows], labels[:, 1:][supervised]
+    hidden, targets = _hidden_states(model, input_ids, labels, None, packed=packed)
+    layer = _plain_layer(output_embedding(model))
+    assert layer is not None
+    weight = layer.dequantize(hidden.dtype) if isinstance(layer, GridLinear) else layer.weight
+
+    def of_rows(rows: slice) -> Tensor:
+        bias = None if layer.bias is None else layer.bias.to(hidden.dtype)
+        made = nn.functional.linear(hidden[rows], weight.to(hidden.dtype), bias).float() * head.scale
+        return made if head.softcap is None else head.softcap * torch.tanh(made / head.softcap)
+
+    return of_rows, targets
+
+
+def _hidden_states(
+    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None, *, packed: bool = True
+) -> tuple[Tensor, Tensor]:
     """Last hidden states ``(N, D)`` of the tokens that predict a supervised one, and their targets ``(N,)``."""
-    packing = packing_of(model)
+    packing = packing_of(model) if packed else None
     if packing is not None:
         batch = pack(input_ids, labels, attention_mask, share_prefix=packing.share_prefix, max_row_tokens=packing.max_row_tokens)
         if batch is not None:
