@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tunesmith.config.finetune import FinetuneOptions
+    from tunesmith.data.augment import Augmented
+    from tunesmith.data.cleaning import Cleaned
+    from tunesmith.data.converting import Converted, Target
+    from tunesmith.data.dividing import Divided
     from tunesmith.data.doctor.report import Report
+    from tunesmith.data.preview_rows import Preview
     from tunesmith.evaluate.evaluation import Evaluation
     from tunesmith.evaluate.rating.summary import RatingSummary
     from tunesmith.evaluate.test_set import TestSet
@@ -208,6 +213,47 @@ def evaluate(
         text_template=text_template,
         predictions_file=predictions_file,
     )
+    if output_path is not None:
+        write_metrics(Path(output_path), found)
+    return found
+
+
+def evaluate_benchmarks(
+    path: str | Path | None,
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    include_path: str | Path | None = None,
+    batch_size: int | None = None,
+    output_path: str | Path | None = None,
+    overwrite: bool = False,
+    **loading: Any,
+) -> Evaluation:
+    """Ask a model the tasks of lm-eval; needs the extra ``eval``.
+
+    Args:
+        path: what :func:`load` takes.
+        tasks: names of lm-eval's tasks, or of your own in ``include_path``.
+        limit: questions of each task at most.
+        num_fewshot: solved examples before each question; None for what the task says.
+        include_path: a folder of task files (YAML).
+        batch_size: answers generated at once.
+        output_path: a folder for ``predictions.jsonl`` and ``metrics.json``.
+        overwrite: replace these files when they are there already.
+        **loading: further arguments of :func:`load`.
+
+    Returns: figures by ``task/metric``.
+    Raises:
+        UserError: for a task that doesn't exist or whose data can't be read, and as :func:`load`.
+    """
+    from tunesmith.evaluate.benchmarks import Harness
+    from tunesmith.evaluate.result_files import check_free, write_metrics
+
+    harness = Harness(include_path)
+    harness.check(tasks)
+    file = check_free(output_path, overwrite=overwrite)
+    found = harness.run(load(path, **loading), tasks, limit=limit, num_fewshot=num_fewshot, batch_size=batch_size, predictions_file=file)
     if output_path is not None:
         write_metrics(Path(output_path), found)
     return found
@@ -460,6 +506,152 @@ def check_data(
     )
 
 
+def clean_data(
+    data_files: Sequence[str],
+    output_path: str | Path,
+    *,
+    test_files: Sequence[str] = (),
+    conflicts: Literal["majority", "drop", "keep"] = "majority",
+    text_template: str | None = None,
+    text_field: str | None = None,
+    map_columns: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> Cleaned:
+    """Write rows anew, mended, without those that can't be; see :func:`tunesmith.data.cleaning.clean`."""
+    from tunesmith.data.cleaning import clean
+    from tunesmith.data.doctor.inputs import existing
+
+    return clean(
+        [existing(file) for file in data_files],
+        Path(output_path).expanduser(),
+        test_files=[existing(file) for file in test_files],
+        conflicts=conflicts,
+        text_template=text_template,
+        text_field=text_field,
+        map_columns=map_columns,
+        overwrite=overwrite,
+    )
+
+
+def split_data(
+    data_files: Sequence[str],
+    output_path: str | Path,
+    *,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    group_by: str | None = None,
+    time_by: str | None = None,
+    stratify_by: str | None = None,
+    text_template: str | None = None,
+    map_columns: Mapping[str, str] | None = None,
+    file_type: str = "jsonl",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Divided:
+    """Divide rows into training, validation and test files of a folder; see :func:`tunesmith.data.dividing.divide`."""
+    from tunesmith.data.dividing import divide
+    from tunesmith.data.doctor.inputs import existing
+
+    return divide(
+        [existing(file) for file in data_files],
+        Path(output_path).expanduser(),
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        group_by=group_by,
+        time_by=time_by,
+        stratify_by=stratify_by,
+        text_template=text_template,
+        map_columns=map_columns,
+        file_type=f".{file_type}",
+        seed=seed,
+        overwrite=overwrite,
+    )
+
+
+def convert_data(
+    data_files: Sequence[str],
+    output_path: str | Path,
+    *,
+    to: Target = "same",
+    map_columns: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> Converted:
+    """Write rows in another format or kind of file; see :func:`tunesmith.data.converting.convert`."""
+    from tunesmith.data.converting import convert
+    from tunesmith.data.doctor.inputs import existing
+
+    files = [existing(file) for file in data_files]
+    return convert(files, Path(output_path).expanduser(), to=to, map_columns=map_columns, overwrite=overwrite)
+
+
+def preview_data(
+    data_files: Sequence[str],
+    *,
+    model_name_or_path: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    trust_remote_code: bool = False,
+    num_rows: int = 3,
+    color: bool = False,
+    **rendering: Any,
+) -> Preview:
+    """Return the first rows as a model will see them; ``rendering`` is passed to :func:`tunesmith.data.preview_rows.preview_rows`."""
+    from tunesmith.data.doctor.inputs import existing
+    from tunesmith.data.preview_rows import preview_rows
+
+    files = [existing(file) for file in data_files]
+    tokenizer = _tokenizer(model_name_or_path, revision, token, trust_remote_code)
+    return preview_rows(files, tokenizer, num_rows=num_rows, color=color, **rendering)
+
+
+def augment_data(
+    data_files: Sequence[str],
+    output_path: str | Path,
+    *,
+    kinds: Sequence[str] | None = None,
+    num_copies: int = 1,
+    synonyms_file: str | Path | None = None,
+    paraphrase_model: str | None = None,
+    test_files: Sequence[str] = (),
+    map_columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Augmented:
+    """Write training rows and variations of them; see :func:`tunesmith.data.augment.augment`.
+
+    Args:
+        paraphrase_model: a model as :func:`load` takes it, which says prompts in other words.
+    """
+    from tunesmith.data.augment import augment
+    from tunesmith.data.doctor.inputs import existing
+
+    return augment(
+        [existing(file) for file in data_files],
+        Path(output_path).expanduser(),
+        kinds=kinds,
+        num_copies=num_copies,
+        synonyms_file=Path(synonyms_file).expanduser() if synonyms_file is not None else None,
+        paraphrase=_paraphrase(paraphrase_model) if paraphrase_model is not None else None,
+        test_files=[existing(file) for file in test_files],
+        map_columns=map_columns,
+        seed=seed,
+        overwrite=overwrite,
+    )
+
+
+def _paraphrase(model: str) -> Callable[[Sequence[str], int], list[str]]:
+    """Return what says texts in other words by a model, which is loaded now."""
+    from tunesmith.data.augment import PARAPHRASE_PROMPT
+
+    runtime = load(model)
+
+    def say_again(texts: Sequence[str], seed: int) -> list[str]:
+        prompts = [[{"role": "user", "content": PARAPHRASE_PROMPT.format(text=text)}] for text in texts]
+        return [answer.text for answer in runtime.generate(prompts, max_new_tokens=128, temperature=0.8, top_p=0.95, seed=seed)]
+
+    return say_again
+
+
 def _tokenizer(name: str | None, revision: str | None, token: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     from tunesmith.models.load import load_tokenizer
     from tunesmith.models.sources import resolve_model
@@ -509,7 +701,9 @@ def _saying(what: str) -> Iterator[None]:
 
 
 def _answer(model: nn.Module, tokenizer: Any, template: Any, prompts: Sequence[Any]) -> list[str]:
+    from tunesmith.runtime.sequence_runtime import SequenceRuntime
     from tunesmith.runtime.torch_runtime import TorchRuntime
 
-    runtime = TorchRuntime(model, tokenizer, template)
+    kind = SequenceRuntime if getattr(model.config, "is_encoder_decoder", False) else TorchRuntime
+    runtime: Runtime = kind(model, tokenizer, template)
     return [answer.text for answer in runtime.generate(prompts, max_new_tokens=96)]

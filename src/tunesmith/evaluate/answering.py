@@ -112,7 +112,8 @@ class Choosing:
     @property
     def offers(self) -> frozenset[Needs]:
         """Labels, their probabilities, and where the model writes text, the likelihood of the right one."""
-        return frozenset({"choices", "probabilities", "text"} | (set() if self.runtime.task.head else {"likelihood"}))
+        always: frozenset[Needs] = frozenset({"choices", "probabilities", "text"})
+        return always if self.runtime.task.head else always | {"likelihood"}
 
     def references(self, row: Row) -> list[str]:
         """Return the right label of a row, or all that are right."""

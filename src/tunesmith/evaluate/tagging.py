@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.head_inputs import join_words, split_words
-from tunesmith.data.placeholders import as_text
+from tunesmith.data.head_inputs import join_words
+from tunesmith.data.spans import read_spans, read_tags
 from tunesmith.data.turns import parsed_json
 from tunesmith.errors import DataError
 from tunesmith.evaluate.answering import Prediction
@@ -21,12 +20,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Tagged:
-    """A row: its text, its words, the right spans, and the places at which tags are compared."""
+    """A row: its text, its words, the right spans."""
 
     text: str
     words: Words
     spans: list[Span]
-    places: Words
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,12 @@ class Tagging:
         return [spans_as_json(tagged.text, tagged.spans)]
 
     def predict(self, rows: Sequence[Row], needs: frozenset[Needs]) -> list[Prediction]:
-        """Tag all rows; words are compared where rows have words, characters where they have spans."""
+        """Tag all rows. What is compared are the tags of words, those of the rows or, of a text with spans, its words and signs."""
         tagged = [self._read(row) for row in rows]
         found = self.runtime.tag([row.text for row in tagged], [row.words for row in tagged])
         predictions = []
         for row, spans in zip(tagged, found, strict=True):
-            forms: dict[Needs, tuple[Any, list[Any]]] = {"spans": (bio_tags(spans, row.places), bio_tags(row.spans, row.places))}
+            forms: dict[Needs, tuple[Any, list[Any]]] = {"spans": (bio_tags(spans, row.words), bio_tags(row.spans, row.words))}
             predictions.append(Prediction(row.text, spans_as_json(row.text, spans), [spans_as_json(row.text, row.spans)], forms))
         return predictions
 
@@ -63,16 +61,13 @@ class Tagging:
         column = column if column in row else next((name for name in ("tokens", "words", "text") if name in row), column)
         if column not in row:
             raise DataError(f"a row has no column '{column}', which the model was trained on; it has: {', '.join(row)}")
-        value, right = parsed_json(row[column]), parsed_json(row[self._label_column(row)])
-        if isinstance(value, (list, tuple)):
-            words = [as_text(word) for word in value]
+        label_column = self._label_column(row)
+        if isinstance(parsed_json(row[column]), (list, tuple)):
+            words, tags = read_tags(row, column, label_column) or ([], [])
             text, places = join_words(words)
-            if len(right) != len(words):
-                raise DataError(f"a row has {len(words)} words but {len(right)} tags", fix="Give one tag for each word")
-            return _Tagged(text, places, spans_of([as_text(tag) for tag in right], places), places)
-        text = as_text(value)
-        spans = sorted((_span(entry, text) for entry in right), key=lambda span: (span.start, span.end))
-        return _Tagged(text, split_words(text), spans, [(place, place + 1) for place in range(len(text))])
+        else:
+            text, places, tags = read_spans(row, column, label_column) or ("", [], [])
+        return _Tagged(text, places, spans_of(tags, places))
 
 
 def bio_tags(spans: Sequence[Span], places: Words) -> list[str]:
@@ -83,18 +78,3 @@ def bio_tags(spans: Sequence[Span], places: Words) -> list[str]:
         for number in inside:
             tags[number] = f"{'B' if number == inside[0] else 'I'}-{span.label}"
     return tags
-
-
-def _span(entry: Any, text: str) -> Span:
-    """Read a span as rows have it: an object with start, end and label, or these three in a list.
-
-    Raises:
-        DataError: for anything else, or a span outside of the text.
-    """
-    values = [entry.get("start"), entry.get("end"), entry.get("label")] if isinstance(entry, Mapping) else list(entry)
-    if len(values) != 3 or not isinstance(values[0], int) or not isinstance(values[1], int):
-        shown = json.dumps(entry, default=str)[:60]
-        raise DataError(f"a span is not understood: {shown}", fix='Write {"start": 0, "end": 5, "label": "…"}')
-    if not 0 <= values[0] < values[1] <= len(text):
-        raise DataError(f"a span from {values[0]} to {values[1]} lies outside of its text of {len(text)} characters")
-    return Span(values[0], values[1], as_text(values[2]))

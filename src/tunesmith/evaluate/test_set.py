@@ -37,7 +37,8 @@ def read_test_set(data: Any, model: str | Path | None, *, map_columns: Mapping[s
         data = [str(data)]
     if isinstance(data, Sequence) and data and all(isinstance(entry, (str, Path)) for entry in data):
         rows = load_splits(data_files=[str(entry) for entry in data], map_columns=map_columns).train
-        return rows.select_columns(data_columns(rows))
+        columns: Iterable[Mapping[str, Any]] = rows.select_columns(data_columns(rows))
+        return columns
     if hasattr(data, "column_names") and hasattr(data, "features"):
         return _data_set(data, map_columns or {})
     if isinstance(data, Mapping):
@@ -55,12 +56,13 @@ def _held_out(model: str | Path | None) -> str:
     return str(file)
 
 
-def _data_set(rows: Dataset, map_columns: Mapping[str, str]) -> Dataset:
+def _data_set(rows: Dataset, map_columns: Mapping[str, str]) -> Iterable[Mapping[str, Any]]:
     from tunesmith.data.columns import name_class_labels
 
     if map_columns:
         check_mapping(map_columns, rows.column_names, origin="the test set")
-    return rename(name_class_labels(rows), map_columns)
+    renamed: Iterable[Mapping[str, Any]] = rename(name_class_labels(rows), map_columns)
+    return renamed
 
 
 def _renamed(rows: Any, map_columns: Mapping[str, str]) -> Iterable[Mapping[str, Any]]:

@@ -23,9 +23,7 @@ def suited(runtime: Runtime, rows: Sequence[Mapping[str, Any]], *, text_template
         UsageError: for a text template where the model knows its own.
         DataError: when the rows' format isn't known.
     """
-    from tunesmith.runtime.torch_runtime import TorchRuntime
-
-    if not isinstance(runtime, TorchRuntime) or not is_untuned(runtime.template):
+    if runtime.task.head or not is_untuned(runtime.template):
         if text_template is not None:
             raise UsageError("--text_template has no effect: the model has the template of its training", fix="Leave it out")
         return runtime
@@ -39,7 +37,7 @@ def suited(runtime: Runtime, rows: Sequence[Mapping[str, Any]], *, text_template
     form = None if text_template is not None else recognize(Dataset.from_list([dict(row) for row in rows]))
     template = choose_template(form, columns, runtime.tokenizer, text_template=text_template, rows=rows)
     known = runtime.task if runtime.task.name != "text-generation" else None  # a task.json says more than the rows' columns
-    return TorchRuntime(runtime.model, runtime.tokenizer, template, known)
+    return runtime.with_template(template, known)
 
 
 def is_untuned(template: Template) -> bool:

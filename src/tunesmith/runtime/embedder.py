@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from tunesmith.data.templates import PromptValue
 from tunesmith.errors import DataError
+from tunesmith.models.pooling import pool
 from tunesmith.runtime.head_runtime import HeadRuntime
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import Tensor
-
-# Legend: B rows, T tokens, D hidden size.
 
 
 class EmbedderRuntime(HeadRuntime):
@@ -29,7 +25,7 @@ class EmbedderRuntime(HeadRuntime):
         encoded = self.encode([(text,) for text in texts])
         vectors: dict[int, npt.NDArray[np.float32]] = {}
         for batch, mask, output in self.outputs(encoded, batch_size=batch_size):
-            pooled = torch.nn.functional.normalize(pool(output.last_hidden_state.float(), mask, self.task.pooling or "mean"), dim=-1)
+            pooled = pool(output.last_hidden_state, mask.sum(dim=1).clamp(min=1), self.task.pooling or "mean")
             vectors.update(zip(batch, pooled.cpu().numpy(), strict=True))
         return np.stack([vectors[place] for place in range(len(encoded))])
 
@@ -50,12 +46,3 @@ class EmbedderRuntime(HeadRuntime):
     def answers(self, prompts: Sequence[PromptValue], *, batch_size: int | None = None) -> list[str]:
         """Return the cosine of each pair, with four decimals."""
         return [f"{cosine:.4f}" for cosine in self.similarities(prompts, batch_size=batch_size)]
-
-
-def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Return one vector ``(B, D)`` a row from the hidden states ``(B, T, D)`` of its real tokens: their ``mean``, or the ``last`` one's."""
-    if pooling == "last":
-        last = (mask.sum(dim=1) - 1).clamp(min=0)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weights = mask[..., None].to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from tunesmith.runtime.protocol import Runtime
+
 log = logging.getLogger(__name__)
 
 # Legend: B rows, T tokens.
@@ -84,6 +86,10 @@ class HeadRuntime(ABC):
     ) -> Iterator[str]:
         """Yield the one piece that the answer is; see `Runtime.stream`."""
         yield self.generate([prompt], max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)[0].text
+
+    def with_template(self, template: Template, task: TaskRecord | None = None) -> Runtime:
+        """Refuse: the head reads texts as they are."""
+        raise UsageError(f"a model with a head for {self.task.name} reads no template")
 
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
         """Refuse: the head scores no labels of whole texts."""

@@ -131,6 +131,17 @@ class Runtime(Protocol):
         Closing the iterator ends the generation. Arguments and errors are those of :meth:`generate`; errors come at the first piece.
         """
 
+    def with_template(self, template: Template, task: TaskRecord | None = None) -> Runtime:
+        """Return a runtime around the same model that asks it in another way.
+
+        Args:
+            template: how prompts become text, and what ends an answer.
+            task: what it is asked to do; by default what the template says of its rows.
+
+        Raises:
+            UsageError: for a model with a head, which reads no template.
+        """
+
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
         """Choose for every prompt among known labels; an answer outside of them can't happen.
 

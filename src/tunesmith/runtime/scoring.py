@@ -1,7 +1,8 @@
 """How likely a model finds given answers: exact sums of token log-probabilities, in batches, over text of any length.
 
-A text longer than the model's context is scored in windows that overlap by half, so that every token but those of the first window sees
-at least half a context before it (the sliding window of https://huggingface.co/docs/transformers/perplexity, stride = context / 2).
+What is longer than the model's context: an answer of up to half a context is scored behind as much of its prompt's end as there is room
+for. A longer one is scored in windows that overlap by half, so that every token but those of the first window sees at least half a context
+before it (the sliding window of https://huggingface.co/docs/transformers/perplexity, stride = context / 2).
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ def _windows(number: int, row: Scored, context: int | None) -> Iterator[_Window]
         return
     if context is None or length <= context:
         yield _Window(number, 0, length, row.first)
+        return
+    if length - row.first <= context // 2:
+        yield _Window(number, length - context, length, row.first)
         return
     scored = row.first
     for start in range(0, length, max(1, context // 2)):

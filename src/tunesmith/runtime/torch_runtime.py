@@ -131,6 +131,10 @@ class TorchRuntime:
             if decoder.can_share_prefixes():
                 self._last = decoder.as_prefix()
 
+    def with_template(self, template: Template, task: TaskRecord | None = None) -> TorchRuntime:
+        """Return a runtime around the same model with another template; see `Runtime.with_template`."""
+        return type(self)(self.model, self.tokenizer, template, task)
+
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
         """Choose among labels by their likelihood as answers; see `Runtime.choose`.
 

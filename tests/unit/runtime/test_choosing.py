@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from tiny_models import tiny_model, tiny_tokenizer
 
+from tiny_models import tiny_model, tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.data.tokenize import IGNORE_INDEX, encode_examples
@@ -16,7 +16,17 @@ from tunesmith.runtime.label_tree import label_tree
 from tunesmith.runtime.torch_runtime import TorchRuntime
 
 # some begin alike, one is the beginning of another, and one ends with a blank character that is no blank
-LABELS = ("card arrival", "card", "card payment fee", "cash", "lost or stolen card", "lost or stolen phone", "top up", "top up by card", "happy")
+LABELS = (
+    "card arrival",
+    "card",
+    "card payment fee",
+    "cash",
+    "lost or stolen card",
+    "lost or stolen phone",
+    "top up",
+    "top up by card",
+    "happy",
+)
 PROMPTS = ["where is my card?", "the train leaves at noon", "a", "could you send me the report by Friday? Thank you!"]
 TEXT = Template(kind="text", text="Text: {text}\nLabel: {label}", answer_column="label", stop_tokens=("<|im_end|>",))
 
@@ -87,9 +97,9 @@ def test_labels_have_the_tokens_of_training(kind: str, adds_bos: bool) -> None:
         segments = (
             template.segments({"text": PROMPTS[0], "label": label}, runtime.tokenizer)
             if kind == "text"
-            else Template.from_dict({**template.to_dict(), "format": "text-label", "columns": {"prompt": "text", "answer": "label"}}).segments(
-                {"text": PROMPTS[0], "label": label}, runtime.tokenizer
-            )
+            else Template.from_dict(
+                {**template.to_dict(), "format": "text-label", "columns": {"prompt": "text", "answer": "label"}}
+            ).segments({"text": PROMPTS[0], "label": label}, runtime.tokenizer)
         )
         ids, labels = encode_examples([segments], runtime.tokenizer)[0]
         learnt = [number for number in labels if number != IGNORE_INDEX]

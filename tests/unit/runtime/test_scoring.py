@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import MAX_LENGTH, tiny_model, tiny_tokenizer
 
+from tiny_models import MAX_LENGTH, tiny_model, tiny_tokenizer
 from tunesmith.data.templates import Template
 from tunesmith.runtime import scoring
 from tunesmith.runtime.torch_runtime import TorchRuntime
