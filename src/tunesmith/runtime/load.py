@@ -14,7 +14,7 @@ from tunesmith.data.templates import Template
 from tunesmith.errors import ModelError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
 from tunesmith.models.checks import read_config
-from tunesmith.models.heads import Head
+from tunesmith.models.heads import Head, is_encoder_decoder
 from tunesmith.models.load import load_model, load_tokenizer
 from tunesmith.models.sources import ModelSource
 from tunesmith.runtime.classifier import ClassifierRuntime
@@ -22,6 +22,7 @@ from tunesmith.runtime.embedder import EmbedderRuntime
 from tunesmith.runtime.head_runtime import HeadRuntime
 from tunesmith.runtime.low_rank import lighten_lora
 from tunesmith.runtime.places import CHECKPOINT_FILE, Places, find_places, grid_warning, stored_task, stored_template
+from tunesmith.runtime.sequence_runtime import SequenceRuntime
 from tunesmith.runtime.tagger import TaggerRuntime
 from tunesmith.runtime.torch_runtime import TorchRuntime
 
@@ -74,11 +75,14 @@ def load(
         log.warning(warning)
     tokenizer = tokenizer_of(places, trust_remote_code=trust_remote_code)
     task = stored_task(places) or headed_task(places)
-    head = model_head(task, tokenizer)
+    head = base_head(places, task, tokenizer)
     model = _model(places, head, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     if task is not None and task.head:
-        return _head_runtime(model, tokenizer, task)
+        return _RUNTIMES[task.name](model, tokenizer, task)
     template = stored_template(places)
+    if head.task == "sequence-to-sequence":
+        plain = Template(kind="text", text="{text}", answer_column="text")
+        return SequenceRuntime(model, tokenizer, template or plain, task)
     return TorchRuntime(model, tokenizer, template or untuned_template(tokenizer, model), task)
 
 
@@ -97,17 +101,22 @@ def headed_task(places: Places) -> TaskRecord | None:
     return TaskRecord(name, head=True, labels=labels, multi_label=several, text_columns=("text",), label_column="label")
 
 
+def base_head(places: Places, task: TaskRecord | None, tokenizer: PreTrainedTokenizerBase) -> Head:
+    """Return what a base model is loaded with on top: what its task says, for an encoder-decoder always its own output layer."""
+    return Head("sequence-to-sequence") if is_encoder_decoder(places.base) else model_head(task, tokenizer)
+
+
 def model_head(task: TaskRecord | None, tokenizer: PreTrainedTokenizerBase) -> Head:
-    """Return what the model of a task is loaded with on top."""
+    """Return what the model of a task is loaded with on top.
+
+    Raises:
+        ModelError: for a task that ends in no head.
+    """
     if task is None or not task.head:
         return Head()
-    return Head(task.name, task.labels, task.multi_label, tokenizer.pad_token_id)
-
-
-def _head_runtime(model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: TaskRecord) -> HeadRuntime:
     if task.name not in _RUNTIMES:
         raise ModelError(f"its task.json says a head for {task.name}, which no head is for", fix=f"Known: {', '.join(_RUNTIMES)}")
-    return _RUNTIMES[task.name](model, tokenizer, task)
+    return Head(task.name, task.labels, task.multi_label, tokenizer.pad_token_id)
 
 
 def untuned_template(tokenizer: PreTrainedTokenizerBase, model: nn.Module | None = None) -> Template:
@@ -178,6 +187,8 @@ def _for_answers(model: nn.Module, places: Places) -> nn.Module:
     if _is_plain_float32(bare):
         merged: nn.Module = merge_adapter(model)
         return merged
+    if bare.config.is_encoder_decoder:  # T5 looks at the weights of a layer to choose the type of its inputs, light layers have none
+        return model
     num_light = lighten_lora(bare)
     log.debug("%d LoRA layers stay unmerged beside weights in half precision.", num_light)
     return model

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith.artifact import Manifest, hash_folder, installed_versions, new_folder, read_manifest, write_manifest
+from tunesmith.data.task_file import write_task
 from tunesmith.data.template_file import write_template
 from tunesmith.errors import UsageError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
 from tunesmith.models.load import load_model
 from tunesmith.models.save import save_plain_model
-from tunesmith.runtime.load import tokenizer_of
-from tunesmith.runtime.places import find_places, run_folder, stored_template
+from tunesmith.runtime.load import base_head, tokenizer_of
+from tunesmith.runtime.places import find_places, run_folder, stored_task, stored_template
 
 
 def merge(
@@ -46,12 +47,16 @@ def merge(
         raise UsageError(f"{path} is a checkpoint of a run", fix="Merge the finished run, or resume it first.")
     template = stored_template(places)
     tokenizer = tokenizer_of(places, trust_remote_code=trust_remote_code)
+    task = stored_task(places)
     final = Path(output_path).expanduser()
     with new_folder(final, overwrite=overwrite) as folder:
-        base = load_model(places.base, dtype="float32", device="cpu", trust_remote_code=trust_remote_code)
+        head = base_head(places, task, tokenizer)
+        base = load_model(places.base, dtype="float32", device="cpu", trust_remote_code=trust_remote_code, task=head)
         save_plain_model(merge_adapter(load_adapter(base, places.adapter)), tokenizer, folder)
         if template is not None:
             write_template(folder, template)
+        if task is not None:
+            write_task(folder, task)
         run = run_folder(places.adapter)
         parent = read_manifest(run) if run else None
         write_manifest(
