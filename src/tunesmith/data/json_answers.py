@@ -34,7 +34,7 @@ def with_json_answers(dataset: Dataset, column: str) -> Dataset:
     """
     from datasets import Value
 
-    texts = []
+    texts: list[str | None] = []
     for index, value in enumerate(dataset[column]):
         if isinstance(value, str):
             _check_json(value, column, dataset, index)
