@@ -72,7 +72,7 @@ class Browser:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
-    def wait_for(self, script: str, *, seconds: float = 20) -> Any:
+    def wait_for(self, script: str, *, seconds: float = 60) -> Any:
         """Wait until a JavaScript expression is true, and return its value."""
         from selenium.common.exceptions import TimeoutException
         from selenium.webdriver.support.ui import WebDriverWait

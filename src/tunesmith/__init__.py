@@ -6,13 +6,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunesmith.api import chat, evaluate, evaluate_model, finetune, generate, load, merge
+    from tunesmith.api import chat, evaluate, evaluate_model, finetune, generate, load, merge, rate, rating_summary
 
 __version__ = "0.1.0"
 
-_LAZY = dict.fromkeys(("chat", "evaluate", "evaluate_model", "finetune", "generate", "load", "merge"), "tunesmith.api")
+_LAZY = dict.fromkeys(
+    ("chat", "evaluate", "evaluate_model", "finetune", "generate", "load", "merge", "rate", "rating_summary"), "tunesmith.api"
+)
 
-__all__ = ["__version__", "chat", "evaluate", "evaluate_model", "finetune", "generate", "load", "merge"]
+__all__ = ["__version__", "chat", "evaluate", "evaluate_model", "finetune", "generate", "load", "merge", "rate", "rating_summary"]
 
 
 def __getattr__(name: str) -> object:

@@ -198,7 +198,6 @@ def test_a_folder_that_was_spoilt(file: str, content: str, words: str, prompts: 
     prepare(folder, data_files=[prompts], models=["a", "b"])
     (folder / file).write_text(content)
     with pytest.raises(UserError) as caught:
-        prepare(folder)
         serve(folder, Models(), ready=stop)
     assert words in str(caught.value)
 
