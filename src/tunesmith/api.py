@@ -675,10 +675,11 @@ def _judged(result: FinetuneResult, options: FinetuneOptions) -> FinetuneResult:
     import dataclasses
 
     verdict = report_path = None
-    if options.verdict:
-        with _saying("no verdict"):
-            from tunesmith.evaluate.judge import VERDICT_ROWS, judge_run
+    with _saying("no verdict"):
+        from tunesmith.evaluate.judge import VERDICT_ROWS, clear, judge_run
 
+        clear(result.output_path)
+        if options.verdict:
             log.info("Asking the base model and the tuned one the same held-out rows …")
             verdict = judge_run(result.output_path, max_rows=options.verdict_rows or VERDICT_ROWS).to_dict()
     with _saying("no report"):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 NUM_RESAMPLES = 10_000
 #: What chance alone does in more than so many of all cases is not shown.
 MOST_CHANCE = 0.05
+#: An exact test on fewer rows never comes below MOST_CHANCE: five that all got better are 2 / 2**5 = 0.0625, six are 0.031.
+_FEWEST = 6
+#: Above so many rows the exact test needs numbers of thousands of digits.
+_EXACT_UP_TO = 1000
 #: Scores that differ by less are equal.
 _EQUAL = 1e-12
 #: Floats alive at once while resampling, whatever the number of rows.
@@ -54,9 +58,11 @@ class Difference:
     @property
     def chance(self) -> float:
         """How often equal models would differ as one-sidedly: the p-value of the exact two-sided sign test (McNemar 1947)."""
-        fewer = min(self.num_better, self.num_worse)
-        ways = sum(math.comb(self.num_different, count) for count in range(fewer + 1))
-        return min(1.0, 2 * ways / 2**self.num_different)
+        fewer, count = min(self.num_better, self.num_worse), self.num_different
+        if count > _EXACT_UP_TO:  # the normal approximation, with its correction for steps of one
+            return math.erfc(max(0.0, count - 2 * fewer - 1) / math.sqrt(2 * count))
+        share: float = 2 * sum(math.comb(count, hits) for hits in range(fewer + 1)) / 2**count
+        return min(1.0, share)
 
     @property
     def enough(self) -> bool:
@@ -65,9 +71,7 @@ class Difference:
         With few rows the bootstrap finds certainty where there is none: five rows that all got better give an interval of no width. So
         as many have to differ as an exact test needs at least, six; and where answers are right or wrong, that test has to agree.
         """
-        if self.all_or_nothing:
-            return self.chance <= MOST_CHANCE
-        return 2 / 2**self.num_different <= MOST_CHANCE
+        return self.chance <= MOST_CHANCE if self.all_or_nothing else self.num_different >= _FEWEST
 
     @property
     def is_better(self) -> bool:

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunesmith.data.formats import recognize
 from tunesmith.data.provenance import data_columns
@@ -14,7 +14,9 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template, choose_template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.evaluate.evaluation import Evaluation, evaluate
-from tunesmith.evaluate.judge import answer_room, main_metric, score_name, spread
+from tunesmith.evaluate.finished_run import spread
+from tunesmith.evaluate.judge import answer_room, main_metric, score_name
+from tunesmith.evaluate.untuned import is_untuned
 from tunesmith.evaluate.verdict import Names, Verdict, decide
 from tunesmith.metrics import load_metric
 
@@ -94,9 +96,7 @@ def asked(runtime: Runtime) -> Asked | None:
     """Return how a tuned model was asked in training; None for a model that was not tuned here."""
     if runtime.task.head:
         return Asked(None, runtime.task)
-    template = runtime.template
-    untuned = template.format is None and (template.kind == "chat" or template.text == "{text}")
-    return None if untuned else Asked(template, runtime.task)
+    return None if is_untuned(runtime.template) else Asked(runtime.template, runtime.task)
 
 
 def plain(runtime: Runtime, rows: Dataset, origin: str | None) -> Asked:
@@ -122,11 +122,9 @@ def ask_as(runtime: Runtime, how: Asked, columns: Sequence[str]) -> Runtime:
     if how.template is None:
         raise UsageError(f"a model with a head for {how.task.name} can't be compared with one that was not trained for it")
     from tunesmith.data.formats import Format
-    from tunesmith.runtime.torch_runtime import TorchRuntime
 
     template = how.template
     if template.kind == "chat" and template.format is not None:
         form = Format(template.format, template.task, template.columns)
         template = choose_template(form, columns, runtime.tokenizer)
-    bare: Any = runtime
-    return TorchRuntime(bare.model, bare.tokenizer, template, how.task)
+    return runtime.with_template(template, how.task)

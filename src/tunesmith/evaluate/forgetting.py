@@ -148,10 +148,7 @@ def _documentation(tokenizer: Any) -> tuple[ScoredText, ...]:
 
 def _chat(base: TorchRuntime, template: Template) -> tuple[ScoredText, ...]:
     """Return the base model's answers with the questions in front of them."""
-    from tunesmith.runtime.torch_runtime import TorchRuntime
-
-    asking = TorchRuntime(base.model, base.tokenizer, template)
-    answers = asking.generate(QUESTIONS, max_new_tokens=ANSWER_TOKENS)
+    answers = base.with_template(template).generate(QUESTIONS, max_new_tokens=ANSWER_TOKENS)
     found = []
     for question, answer in zip(QUESTIONS, answers, strict=True):
         prompt = template.encode_prompt(question, base.tokenizer)

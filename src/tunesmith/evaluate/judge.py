@@ -7,28 +7,25 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.artifact import Manifest, read_manifest
-from tunesmith.data.labels import labels_of_cell
-from tunesmith.data.placeholders import as_text
-from tunesmith.data.task_file import TaskRecord, read_task
+from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
-from tunesmith.errors import DataError, ModelError, TunesmithError
-from tunesmith.evaluate.baselines import MAJORITY, Examples, baseline_answers
+from tunesmith.errors import TunesmithError
+from tunesmith.evaluate.baselines import MAJORITY, baseline_answers, majority
 from tunesmith.evaluate.evaluation import Evaluation, evaluate
-from tunesmith.evaluate.verdict import Verdict, decide, with_forgetting, write_verdict
+from tunesmith.evaluate.finished_run import FinishedRun, examples, read_run, read_splits, references_of, training_examples
+from tunesmith.evaluate.verdict import VERDICT_FILE, Verdict, decide, with_forgetting, write_verdict
 from tunesmith.metrics import load_metric
 
 if TYPE_CHECKING:
+    from tunesmith.data.sources import Splits
     from tunesmith.runtime.protocol import Runtime
-    from tunesmith.runtime.torch_runtime import TorchRuntime
 
 log = logging.getLogger(__name__)
 
-HELD_OUT_FILE = "held_out.jsonl"
 PREDICTIONS, BASE_PREDICTIONS = "predictions.jsonl", "predictions_base.jsonl"
 VERDICT_ROWS = 200
 #: Answers of up to so many words are right or wrong; longer ones are compared by their words.
@@ -46,27 +43,10 @@ _MAIN_METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """What the folder of a finished fine-tuning says.
-
-    Attributes:
-        folder: the run's folder; ``manifest``: what it is.
-        template: how prompts become text; None for a model with a head, which reads columns as they are.
-        task: what the model does.
-        rows: held-out rows to judge by.
-    """
-
-    folder: Path
-    manifest: Manifest
-    template: Template | None
-    task: TaskRecord
-    rows: tuple[Mapping[str, Any], ...]
-
-    def option(self, name: str, default: Any = None) -> Any:
-        """Return the value of an option that the run was given or chose."""
-        value = self.manifest.options.get(name, {}).get("value")
-        return default if value is None else value
+_CHOSEN_BY_THEM = (
+    "These rows also decided which step's weights were kept, which flatters a little; rows of a test split, or another file with "
+    "tunesmith compare, would not."
+)
 
 
 def judge_run(folder: Path, *, max_rows: int | None = VERDICT_ROWS) -> Verdict:
@@ -83,8 +63,8 @@ def judge_run(folder: Path, *, max_rows: int | None = VERDICT_ROWS) -> Verdict:
     metric = main_metric(run.task, run.template, run.rows)
     probed: list[Mapping[str, float]] = []
     base, probe = None, None
-    if not run.task.head:
-        runtime = load_base(run)
+    runtime = load_base(run)
+    if runtime is not None:
         base = _evaluate(runtime, run, metric, folder / BASE_PREDICTIONS)
         probe = _probe(runtime, probed)
         del runtime
@@ -92,7 +72,11 @@ def judge_run(folder: Path, *, max_rows: int | None = VERDICT_ROWS) -> Verdict:
     tuned_runtime = load_tuned(run)
     tuned = _evaluate(tuned_runtime, run, metric, folder / PREDICTIONS)
     _probe(tuned_runtime, probed, probe)
-    verdict = decide(score_name(metric), None if base is None else base.rows[metric], tuned.rows[metric], baseline_scores(run, metric))
+    splits = _splits(run)
+    baselines = baseline_scores(run, metric, splits)
+    verdict = decide(score_name(metric), None if base is None else base.rows[metric], tuned.rows[metric], baselines)
+    if splits is not None and splits.test is None and _validated(run):
+        verdict = replace(verdict, words=(*verdict.words, _CHOSEN_BY_THEM))
     if len(probed) == 2:
         from tunesmith.evaluate import forgetting
 
@@ -102,44 +86,10 @@ def judge_run(folder: Path, *, max_rows: int | None = VERDICT_ROWS) -> Verdict:
     return verdict
 
 
-def read_run(folder: Path, *, max_rows: int | None) -> FinishedRun:
-    """Return what a run's folder says, with at most ``max_rows`` of its held-out rows.
-
-    Raises:
-        ModelError: when it is no finished run.
-        DataError: when no rows were held out.
-    """
-    manifest = read_manifest(folder)
-    if manifest is None or manifest.kind != "finetune":
-        raise ModelError(f"{folder} is not the folder of a finished fine-tuning")
-    rows = read_rows(folder)
-    if not rows:
-        raise DataError(
-            "no rows were held out of training, so nothing can be said about what it learnt",
-            fix="Name some with --eval_split, or let --validation_fraction hold some out",
-        )
-    weights = folder / "adapter" if (folder / "adapter").is_dir() else folder / "model"
-    template = Template.from_dict(manifest.template) if manifest.template else None
-    task = read_task(weights) or TaskRecord(manifest.task or "text-generation")
-    return FinishedRun(folder, manifest, template, task, tuple(spread(rows, max_rows)))
-
-
-def read_rows(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the rows that a run did not train on; none where there is no file of them."""
-    file = folder / HELD_OUT_FILE
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise DataError(f"a line is no JSON: {error}", file=str(file)) from error
-
-
-def spread(rows: Sequence[Any], most: int | None) -> list[Any]:
-    """Return at most so many rows, spread evenly over all."""
-    if most is None or len(rows) <= most:
-        return list(rows)
-    return [rows[index * len(rows) // most] for index in range(most)]
+def clear(folder: Path) -> None:
+    """Remove the verdict on an earlier run in the same folder, so that it is not taken for one on this run."""
+    for name in (VERDICT_FILE, PREDICTIONS, BASE_PREDICTIONS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def main_metric(task: TaskRecord, template: Template | None, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -167,14 +117,28 @@ def load_tuned(run: FinishedRun) -> Runtime:
     return load(run.folder, **_loading(run))
 
 
-def load_base(run: FinishedRun) -> TorchRuntime:
-    """Load the model that the run started from, asked in the same way: same template, same task, same number format."""
-    from tunesmith.runtime.load import load
-    from tunesmith.runtime.torch_runtime import TorchRuntime
+def load_base(run: FinishedRun) -> Runtime | None:
+    """Load the model that the run started from, asked in the same way: same template, same task, same number format.
+
+    Returns: None where the base can't do the task: it has no head that scores labels or tags. Embeddings it has.
+    """
+    from tunesmith.runtime.load import load, model_head
 
     place = run.folder / "model" if (run.folder / "adapter").is_dir() else run.manifest.base
-    loaded: Any = load(place, **_loading(run))
-    return TorchRuntime(loaded.model, loaded.tokenizer, run.template or loaded.template, run.task)
+    if run.task.head and run.task.name != "similarity":
+        return None
+    if not run.task.head:
+        base = load(place, **_loading(run))
+        return base.with_template(run.template, run.task) if run.template is not None else base
+    from tunesmith.models.load import load_model, load_tokenizer
+    from tunesmith.models.sources import resolve_model
+    from tunesmith.runtime.embedder import EmbedderRuntime
+
+    source, trusted = resolve_model(place), bool(run.option("trust_remote_code", False))
+    tokenizer = load_tokenizer(source, trust_remote_code=trusted)
+    model = load_model(source, **_loading(run), task=model_head(run.task, tokenizer))
+    # without a threshold of its own the one that fits these rows best is taken, which is to the base's advantage
+    return EmbedderRuntime(model, tokenizer, replace(run.task, threshold=None))
 
 
 def _loading(run: FinishedRun) -> dict[str, Any]:
@@ -204,7 +168,7 @@ def _probe(runtime: Any, probed: list[Mapping[str, float]], probe: Any = None) -
     """Add the perplexities of the forgetting probe, made by the base and shown to both; what it can't do is said and left out."""
     from tunesmith.evaluate import forgetting
 
-    if not hasattr(runtime, "model") or (probe is None and probed):
+    if runtime.task.head or not hasattr(runtime, "model") or runtime.model.config.is_encoder_decoder or (probe is None and probed):
         return None
     try:
         probe = probe or forgetting.make_probe(runtime)
@@ -225,20 +189,36 @@ def _others(base: Evaluation | None, tuned: Evaluation) -> dict[str, tuple[float
 # What costs nothing
 
 
-def baseline_scores(run: FinishedRun, metric: str) -> dict[str, list[float]]:
-    """Return the scores of the task's baselines on the held-out rows; none where the training rows can't be read any more."""
+def _splits(run: FinishedRun) -> Splits | None:
+    try:
+        return read_splits(run)
+    except (TunesmithError, OSError) as error:
+        log.warning("Nothing to compare with beside the base model: the training rows can't be read again (%s)", error)
+        return None
+
+
+def _validated(run: FinishedRun) -> bool:
+    return isinstance(run.manifest.metrics.get("eval_loss"), (int, float))
+
+
+def baseline_scores(run: FinishedRun, metric: str, splits: Splits | None) -> dict[str, list[float]]:
+    """Return the scores of the task's baselines on the held-out rows.
+
+    Args:
+        run, metric: what is judged, and by what.
+        splits: the run's data; None where it can't be read any more, and nothing can be learnt from it.
+    """
     measure = load_metric(metric)
     if measure.needs == "spans":
         return {MAJORITY: [float(row["references"] == ["[]"]) for row in read_predictions(run.folder / PREDICTIONS)]}
-    if measure.needs not in ("text", "choices") or run.task.multi_label:
+    if measure.needs not in ("text", "choices", "scores") or run.task.multi_label or splits is None:
         return {}
-    try:
-        train = training_examples(run)
-    except (TunesmithError, OSError) as error:
-        log.warning("Nothing to compare with beside the base model: the training rows can't be read again (%s)", error)
-        return {}
+    train = training_examples(run, splits)
     held_out = examples(run, run.rows)
     references = [references_of(run, row) for row in run.rows]
+    if measure.needs == "scores":  # pairs are alike or not: what training said most often is said of all
+        most = majority(train.answers, len(references)) if len(train) else []
+        return {MAJORITY: [float(most[0] in right) for right in references]} if most else {}
     found = {}
     for name, answers in baseline_answers(run.task.name, train, held_out.prompts).items():
         scores = measure.per_row(answers, references)
@@ -250,41 +230,6 @@ def baseline_scores(run: FinishedRun, metric: str) -> dict[str, list[float]]:
 def read_predictions(file: Path) -> list[dict[str, Any]]:
     """Return the lines of a file of predictions."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def training_examples(run: FinishedRun) -> Examples:
-    """Return prompts and answers of the rows that the run was trained on, read again as its options say, without the held-out ones."""
-    from tunesmith.data.sources import load_splits
-
-    names = ("data_name", "data_files", "train_subset", "train_split", "eval_subset", "eval_split", "max_samples", "map_columns")
-    splits = load_splits(**{name: value for name in names if (value := run.option(name)) is not None})
-    found = examples(run, splits.train)
-    if splits.validation is not None or splits.test is not None:
-        return found
-    held_out = {prompt_text(run, row) for row in read_rows(run.folder)}
-    kept = [(prompt, answer) for prompt, answer in zip(found.prompts, found.answers, strict=True) if prompt not in held_out]
-    return Examples(tuple(prompt for prompt, _ in kept), tuple(answer for _, answer in kept))
-
-
-def examples(run: FinishedRun, rows: Any) -> Examples:
-    """Return prompts and answers of rows as plain text, as a baseline reads them; rows without an answer are left out of training."""
-    pairs = [(prompt_text(run, row), references_of(run, row)) for row in rows]
-    return Examples(tuple(prompt for prompt, _ in pairs), tuple(answers[0] if answers else "" for _, answers in pairs))
-
-
-def prompt_text(run: FinishedRun, row: Mapping[str, Any]) -> str:
-    """Return what a row asks, without the template around it."""
-    columns = run.task.text_columns or (run.template.prompt_columns if run.template else ())
-    if columns:
-        return "\n".join(as_text(row.get(column)) for column in columns)
-    return json.dumps([value for name, value in row.items() if name != run.task.label_column], ensure_ascii=False, default=str)
-
-
-def references_of(run: FinishedRun, row: Mapping[str, Any]) -> list[str]:
-    """Return the answers that are right for a row."""
-    if run.template is not None and run.task.name != "text-classification":
-        return [text.strip() for text in run.template.answers(row)]
-    return labels_of_cell(row.get(run.task.label_column or ""))
 
 
 def advice(verdict: Verdict, run: FinishedRun) -> str:

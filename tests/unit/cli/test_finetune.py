@@ -28,6 +28,8 @@ class Result:
     metrics: dict[str, float] = field(default_factory=lambda: {"eval_loss": 0.5, "odd": float("nan")})
     words: tuple[str, ...] = ("It learnt.",)
     examples: tuple[Example, ...] = (Example(),)
+    verdict: dict[str, Any] | None = None
+    report_path: Path | None = None
 
 
 def test_everything_that_was_written_arrives(fake_api: Any) -> None:
@@ -58,6 +60,23 @@ def test_the_report(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
         "Adapter: out/adapter",
         "Model:   out/model",
         "Talk to it: tunesmith chat out",
+    ]
+
+
+def test_the_report_ends_with_the_verdict(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    verdict = {"words": ["Gain: accuracy 25.0% …", "What costs nothing reaches: …"], "advice": "tunesmith diagnose out"}
+    fake_api.result = Result(examples=(), verdict=verdict, report_path=Path("out/report.html"))
+    assert main(["finetune", "data.jsonl"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "It learnt.",
+        "",
+        "Gain: accuracy 25.0% …",
+        "What costs nothing reaches: …",
+        "",
+        "Adapter: out/adapter",
+        "Model:   out/model",
+        "Report:  out/report.html",
+        "Next: tunesmith diagnose out",
     ]
 
 

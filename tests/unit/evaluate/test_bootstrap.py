@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tunesmith.errors import ShapeError, UsageError
-from tunesmith.evaluate.bootstrap import mean_interval, paired_difference
+from tunesmith.evaluate.bootstrap import Difference, mean_interval, paired_difference
 
 
 def scores(share_base: float, share_tuned: float, rows: int, seed: int) -> tuple[list[float], list[float]]:
@@ -84,6 +84,13 @@ def test_the_sign_test_is_scipys_and_has_its_say_where_answers_are_right_or_wron
     assert seven_to_one.chance == pytest.approx(stats.binomtest(1, 8).pvalue)
     assert not seven_to_one.is_better
     assert paired_difference([0.0] * 12 + [1.0] * 38, [1.0] * 12 + [0.0] + [1.0] * 37).is_better
+
+
+def test_the_sign_test_of_many_rows() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for better, worse in ((560, 500), (520, 500), (50_300, 50_000)):
+        found = Difference(0.0, 0.0, 0.0, 200_000, better, worse, True)
+        assert found.chance == pytest.approx(stats.binomtest(worse, better + worse).pvalue, rel=0.02)
 
 
 def test_equal_models_differ_nowhere() -> None:
