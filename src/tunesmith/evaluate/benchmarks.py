@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 #: Tokens of an answer where a task doesn't say (lm-eval's own default).
 _MAX_NEW_TOKENS = 256
-#: More known names than this are not listed in an error.
-_MOST_LISTED = 20
 
 
 class Harness:
@@ -49,8 +47,9 @@ class Harness:
         except ImportError as error:
             raise DependencyError("lm-eval", "eval", purpose="--benchmarks") from error
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        own = None if include_path is None else str(Path(include_path).expanduser())
-        self.manager = TaskManager(include_path=own)
+        self._own = None if include_path is None else str(Path(include_path).expanduser())
+        # lm-eval's own task files are thousands, so they are looked at only when a task isn't among the user's
+        self.manager = TaskManager(include_path=self._own, include_defaults=self._own is None)
 
     def check(self, tasks: Sequence[str]) -> None:
         """Refuse tasks that don't exist.
@@ -60,12 +59,15 @@ class Harness:
         """
         if not tasks:
             raise UsageError("--benchmarks names no task", fix="For example: --benchmarks hellaswag,arc_easy")
+        if self._own is not None and not set(tasks) <= set(self.manager.all_tasks):
+            from lm_eval.tasks import TaskManager
+
+            self.manager = TaskManager(include_path=self._own)
         known = list(self.manager.all_tasks)
         for task in tasks:
             if task not in known:
-                listed = f"; known: {', '.join(sorted(known))}" if len(known) <= _MOST_LISTED else f"; lm-eval knows {len(known):,}"
                 fix = nearest(task, known) or "Name one of lm-eval's, or the folder of your own with --include_path"
-                raise UsageError(f"there is no benchmark '{task}'{listed}", fix=fix)
+                raise UsageError(f"there is no benchmark '{task}' among the {len(known):,} that lm-eval knows", fix=fix)
 
     def run(
         self,

@@ -11,13 +11,18 @@ from typing import Any, ClassVar
 from tunesmith.errors import UsageError
 from tunesmith.metrics.protocol import Needs
 
+#: Keys of objects that are a name and a value.
+_NAMES = ("slot", "name", "key", "field", "type", "label", "entity")
+_VALUES = ("value", "text")
+
 
 @dataclass(frozen=True)
 class Extraction:
     """How good answers in JSON are.
 
-    A field is a path such as ``slots.city``; places in lists don't count, so a list is a bag of values. A value that is in both
-    answer and reference is right. An answer that is no JSON has no fields. Of several references the one with the best F1 counts.
+    A field is a path such as ``slots.city``; places in lists don't count, so a list is a bag of values. An object that is a name and a
+    value (``{"slot": "city", "value": "Rome"}``) is the field of that name. A value that is in both answer and reference is right. An
+    answer that is no JSON has no fields. Of several references the one with the best F1 counts.
 
     Attributes:
         schema: JSON schema that answers should fit; without one ``schema_valid`` is left out.
@@ -101,7 +106,9 @@ def _values(value: Any) -> Counter[tuple[str, str]]:
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yield (path, value) of everything that is neither object nor list."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (named := _named_value(value)):
+        yield from _leaves(named[1], f"{path}.{named[0]}" if path else named[0])
+    elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
@@ -109,6 +116,15 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _leaves(item, path)
     else:
         yield path, _canonical(value)
+
+
+def _named_value(value: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """Return name and value of an object that is just these two, as lists of slots and entities are often written."""
+    if len(value) != 2:
+        return None
+    name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
+    found = next((key for key in _VALUES if key in value), None)
+    return (name, value[found]) if name and found else None
 
 
 def _canonical(value: Any) -> str:

@@ -70,7 +70,7 @@ def test_benchmarks(evaluating: Any) -> None:
         (["--benchmarks", "a", "--metrics", "f1"], "--metrics has no effect with --benchmarks"),
         (["t.jsonl", "--num_fewshot", "2"], "--num_fewshot has no effect with a test set"),
         (["t.jsonl", "--limit", "0"], "--limit"),
-        (["t.jsonl", "--metric", "f1"], "--metrics"),
+        (["t.jsonl", "--metric", "f1"], "--metric is not known. Did you mean 'metrics'"),
     ],
 )
 def test_what_has_no_effect_is_refused(words: list[str], said: str, evaluating: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,14 @@ def test_lists_are_bags_and_paths_are_named() -> None:
     assert "schema_valid" not in found
 
 
+def test_a_name_and_a_value_are_a_field() -> None:
+    """As snips' slots are written: a right value under the wrong name is wrong."""
+    right = [{"slot": "city", "value": "Rome"}, {"slot": "date", "value": "May"}]
+    found = [{"slot": "date", "value": "Rome"}, {"value": "May", "slot": "date"}]
+    scores = Extraction().compute([json.dumps(found)], [[json.dumps(right)]])
+    assert (scores["field_f1[city]"], scores["field_precision[date]"], scores["field_recall[date]"], scores["field_f1"]) == (0, 0.5, 1, 0.5)
+
+
 def test_of_several_references_the_best_counts() -> None:
     assert Extraction().per_row(['{"a": 1}'], [['{"a": 2}', '{"a": 1}']]) == [1]
 
