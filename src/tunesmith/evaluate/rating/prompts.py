@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.formats import Format, recognize
 from tunesmith.data.placeholders import as_text
-from tunesmith.data.provenance import data_columns
+from tunesmith.data.provenance import data_columns, place_of
 from tunesmith.data.sources import load_splits
 from tunesmith.errors import DataError
 
@@ -73,10 +73,11 @@ def read_prompts(data_files: Sequence[str], *, text_field: str | None = None, ma
     form = None if text_field is not None else _format(rows, columns, origin)
     only = text_field or columns[0]
     prompts = []
-    for number, row in enumerate(rows.select_columns(columns), start=1):
+    for index, row in enumerate(rows.select_columns(columns)):
         prompt = RatingPrompt(as_text(row[only]), row=row) if form is None else _of_format(form, row)
         if not prompt.text.strip():
-            raise DataError("the prompt is empty", file=origin, row=number, fix="Remove the row, or fill it in")
+            file, number = place_of(rows, index)
+            raise DataError("the prompt is empty", file=file, row=number, fix="Remove the row, or fill it in")
         prompts.append(prompt)
     return prompts
 

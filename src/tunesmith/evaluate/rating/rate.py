@@ -93,14 +93,18 @@ def serve(
     Raises:
         UserError: when answers can't be made, the folder is in use, or nothing can be listened to.
     """
-    with _alone(folder), contextlib.suppress(KeyboardInterrupt):
+    with _alone(folder):
         rating = read_rating(folder)
-        answers = make_answers(rating, load)
-        check_complete(rating, answers)
+        answers = _answered(rating, load)
         num_screens = len(draw_screens(rating.scale, rating.models, answers, seed=rating.seed, rater=""))
         if not num_screens:
             raise DataError("the models answer every prompt alike: there is nothing to rate", file=str(folder))
-        with JsonLog(folder / VOTES) as votes, RatingServer(RatingSession(rating, answers, votes), host=host, port=port) as server:
+        with (
+            JsonLog(folder / VOTES) as votes,
+            contextlib.closing(RatingSession(rating, answers, votes)) as session,
+            RatingServer(session, host=host, port=port) as server,
+            contextlib.suppress(KeyboardInterrupt),
+        ):
             _say(rating, num_screens, len(votes.records), server)
             ready(server.link)
             server.serve_forever(poll_interval=0.2)
@@ -163,6 +167,17 @@ def _names_of(files: Sequence[str]) -> list[str]:
     """Return short names for files of answers: the file's, where that tells them apart, else its whole path."""
     stems = [Path(file).stem for file in files]
     return stems if len(set(stems)) == len(stems) else list(files)
+
+
+def _answered(rating: Rating, load: Callable[[str], Runtime]) -> list[dict[str, str]]:
+    """Return the answers to every prompt; those that are missing are made."""
+    try:
+        answers = make_answers(rating, load)
+    except KeyboardInterrupt:
+        words = f"interrupted; the answers so far are kept, and tunesmith rate -o {rating.folder} goes on"
+        raise KeyboardInterrupt(words) from None
+    check_complete(rating, answers)
+    return answers
 
 
 def _say(rating: Rating, num_screens: int, num_votes: int, server: RatingServer) -> None:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.errors import UsageError
+from tunesmith.errors import OutputError, UsageError
 from tunesmith.evaluate.rating.folder import Rating, Vote, is_score, latest_votes
 from tunesmith.evaluate.rating.json_log import JsonLog
 from tunesmith.evaluate.rating.order import Screen, draw_screens
@@ -49,6 +49,12 @@ class RatingSession:
         self._votes = {vote.subject: vote for vote in latest_votes(rating, log.records)}
         self._names = {_key(vote.rater): vote.rater for vote in self._votes.values()}
         self._screens: dict[str, list[Screen]] = {}
+        self._ended = False
+
+    def close(self) -> None:
+        """End the rating: a vote that is being written is waited for, later ones are refused; the log may be closed then."""
+        with self._lock:
+            self._ended = True
 
     def begin(self, rater: object) -> Reply:
         """Return the rater's name as it is kept, and the first screen that is not rated yet.
@@ -83,13 +89,15 @@ class RatingSession:
         Raises:
             UsageError: for a name, verdict or comment that is none.
             UnknownScreen: when the rater has no screen of this number.
-            OutputError: when the vote can't be written.
+            OutputError: when the vote can't be written, or the rating has ended.
         """
         with self._lock:
             name = self._known(rater)
             position = self._checked(name, number)
             screen = self._of(name)[position - 1]
             winner, scores = self._verdict(screen, verdict)
+            if self._ended:
+                raise OutputError("the rating has ended, so this is not saved")
             now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
             vote = Vote(name, screen.item, screen.models, winner, scores, _comment(comment), now)
             self._log.append(vote.to_dict())

@@ -82,6 +82,17 @@ def test_a_crash_while_answering_loses_nothing(prompts: str, tmp_path: Path) -> 
     assert sum(len(call["prompts"]) for call in again.asked) == 40
 
 
+def test_an_interrupt_while_answering_says_how_to_go_on(prompts: str, tmp_path: Path) -> None:
+    folder = tmp_path / "ratings"
+    prepare(folder, data_files=[prompts], models=["a", "b"])
+
+    def interrupted(name: str) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"the answers so far are kept, and tunesmith rate -o .*ratings goes on"):
+        serve(folder, interrupted, ready=stop)
+
+
 def test_what_a_model_is_asked() -> None:
     row, messages = {"text": "t", "label": "l"}, ({"role": "user", "content": "Summarize: t"},)
     prompt = RatingPrompt("shown", messages=messages, row=row)

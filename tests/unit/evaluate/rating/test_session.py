@@ -160,6 +160,16 @@ def test_a_vote_that_is_not_on_the_disk_is_not_counted(make_rating: Any, open_se
     assert session.begin("Ada")["done"] == 0
 
 
+def test_what_comes_after_the_end_is_refused(make_rating: Any, open_session: Open) -> None:
+    rating = make_rating()
+    session = open_session(rating)
+    session.vote("Ada", 1, 1, "")
+    session.close()
+    with pytest.raises(OutputError, match="has ended"):
+        session.vote("Ada", 2, 1, "")
+    assert len(read_votes(rating)) == 1
+
+
 def test_a_log_of_something_else_is_refused(make_rating: Any, open_session: Open, tmp_path: Path) -> None:
     rating = make_rating()
     (rating.folder / VOTES).write_text('{"rater": "Ada", "item": 9, "shown": ["anna-7b", "bert-9z"], "winner": null}\n')
