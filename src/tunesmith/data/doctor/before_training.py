@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.data.doctor.checks import Context
 from tunesmith.data.doctor.examine import Examination
 from tunesmith.data.doctor.findings import Finding, Places
-from tunesmith.data.doctor.roles import roles_of_template
+from tunesmith.data.doctor.roles import Roles, find_roles
 from tunesmith.data.provenance import FILE_COLUMN, ROW_COLUMN, data_columns
+from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from tunesmith.data.formats import Format
     from tunesmith.data.sources import Splits
-    from tunesmith.data.templates import Template
+
+log = logging.getLogger(__name__)
 
 #: Checks that need neither sketches nor models; what is missing or too long, training says itself when it drops or cuts it.
 QUICK = ("duplicates", "leakage", "conflicts", "labels", "special_tokens", "encoding")
@@ -29,24 +34,61 @@ BATCH_ROWS = 1000
 MOST_LINES = 3
 
 
-def check_before_training(splits: Splits, template: Template, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
+def check_before_training(
+    splits: Splits,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    form: Format | None = None,
+    text_template: str | None = None,
+    text_field: str | None = None,
+    generates: bool = True,
+) -> list[Finding]:
     """Look at the rows of a run: exact duplicates, leaks, contradicting and rare labels, special tokens, wrong encodings.
 
     Args:
         splits: as :func:`tunesmith.data.sources.load_splits` reads them.
-        template, tokenizer: of the run.
+        tokenizer: of the run.
+        form: the rows' format; None where a template says how they become text.
+        text_template, text_field: that template.
+        generates: whether the model writes text; to one that ends in a head, a special token in a text does little.
 
-    Returns: the findings, errors first; an error means that training would go wrong.
+    Returns: warnings and errors, the errors first; an error means that training would go wrong.
     """
     columns = data_columns(splits.train)
-    context = Context(Places(), roles_of_template(template, columns), tokenizer, template)
-    examination = Examination(context, QUICK)
+    roles = Roles(form) if form is not None else find_roles(columns, text_template=text_template, text_field=text_field)
+    examination = Examination(Context(Places(), roles, tokenizer), QUICK)
     for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         if rows is not None:
             _see(examination, split, rows)
     findings, _, _ = examination.finish()
-    softened = [_softened(finding) for finding in findings if finding.severity != "note"]
+    softened = [_softened(finding, generates) for finding in findings if finding.severity != "note"]
     return sorted(softened, key=lambda finding: finding.severity != "error")
+
+
+def stop_or_say(
+    splits: Splits,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    form: Format | None = None,
+    text_template: str | None = None,
+    text_field: str | None = None,
+    generates: bool = True,
+) -> None:
+    """Look at the rows of a run before it: warnings are logged in at most three lines, an error stops.
+
+    Args: as for :func:`check_before_training`.
+
+    Raises:
+        DataError: naming the first error and how to see all.
+    """
+    findings = check_before_training(splits, tokenizer, form=form, text_template=text_template, text_field=text_field, generates=generates)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" ({len(errors) - 1:,} more like it)" if len(errors) > 1 else ""
+        fix = f"{errors[0].fix}. See all: {see_all(splits)}"
+        raise DataError(f"{errors[0].place}: {errors[0].message}{more}", fix=fix)
+    for line in in_lines(findings, see_all(splits)):
+        log.warning("%s", line)
 
 
 def _see(examination: Examination, split: str, rows: Dataset) -> None:
@@ -63,12 +105,19 @@ def _see(examination: Examination, split: str, rows: Dataset) -> None:
         at += len(numbers)
 
 
-def _softened(finding: Finding) -> Finding:
-    stops = finding.severity != "error" or finding.check in STOPPING
-    return finding if stops else dataclasses.replace(finding, severity="warning")
+def _softened(finding: Finding, generates: bool) -> Finding:
+    stops = generates and finding.check in STOPPING
+    return finding if finding.severity != "error" or stops else dataclasses.replace(finding, severity="warning")
 
 
-def in_lines(findings: Sequence[Finding], origin: str) -> list[str]:
+def see_all(splits: Splits) -> str:
+    """Return the command that shows everything about the rows of a run."""
+    local = Path(splits.origin).exists() or not splits.files
+    files = [splits.origin] if local else [*splits.files[:MOST_LINES], *(["…"] if len(splits.files) > MOST_LINES else [])]
+    return f"tunesmith data check {' '.join(files)}"
+
+
+def in_lines(findings: Sequence[Finding], command: str) -> list[str]:
     """Return at most ``MOST_LINES`` lines that say the warnings: each kind with its number and its first row."""
     kinds: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -76,12 +125,11 @@ def in_lines(findings: Sequence[Finding], origin: str) -> list[str]:
             kinds.setdefault(finding.check, []).append(finding)
     ordered = sorted(kinds.values(), key=lambda found: -len(found))
     lines = [_line(found) for found in ordered]
-    see_all = f"All of it: tunesmith data check {origin}"
     if len(lines) > MOST_LINES:
         rest = ", ".join(f"{len(found):,} {found[0].check}" for found in ordered[MOST_LINES - 1 :])
-        return [*lines[: MOST_LINES - 1], f"Also {rest}. {see_all}"]
+        return [*lines[: MOST_LINES - 1], f"Also {rest}. All of it: {command}"]
     if lines:
-        lines[-1] += f" {see_all}"
+        lines[-1] += f" All of it: {command}"
     return lines
 
 

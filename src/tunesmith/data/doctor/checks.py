@@ -29,21 +29,28 @@ class Row:
         split: ``train``, ``validation`` or ``test``.
         values: the columns as they are.
         prompt, answer: what the model is given and what it learns; ``answer`` is None where the rows' format isn't known.
+        asked: what makes two rows the same question: the prompt, or the whole of a text that is learnt as it stands.
     """
 
-    def __init__(self, index: int, split: str, values: Mapping[str, Any], prompt: str, answer: str | None, places: Places) -> None:
+    def __init__(
+        self,
+        index: int,
+        split: str,
+        values: Mapping[str, Any],
+        prompt: str,
+        answer: str | None,
+        places: Places,
+        *,
+        is_plain_text: bool = False,
+    ) -> None:
         self.index, self.split, self.values, self.prompt, self.answer = index, split, values, prompt, answer
+        self.asked = ((answer or "") if is_plain_text else prompt).strip()
         self._places = places
 
     @cached_property
     def text(self) -> str:
         """Everything that is read or learnt."""
         return "\n".join(part for part in (self.prompt, self.answer) if part)
-
-    @cached_property
-    def asked(self) -> str:
-        """What makes two rows the same question: the prompt, or the text where there is no prompt."""
-        return self.prompt.strip() or (self.answer or "").strip()
 
     @cached_property
     def words(self) -> str:
@@ -109,6 +116,12 @@ def text_hash(text: str) -> int:
     import xxhash
 
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def kind_in_words(value: object) -> str:
+    """Return what a JSON value is: a text, a number, a list …"""
+    kinds = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", tuple: "a list", dict: "an object"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
 
 
 def shown(text: str, most: int = SHOWN) -> str:

@@ -9,9 +9,10 @@ from tunesmith.data.doctor.checks import Check, Row, shown
 from tunesmith.data.doctor.findings import Finding
 
 _REPLACEMENT = "\ufffd"
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff]")
+#: Characters that steer machines, and halves of characters.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff]")
 # Joiners (U+200C, U+200D) belong to scripts and emoji; these show nothing and are left over from web pages and word processors.
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
+INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 _FIX = "Mend it: tunesmith data clean, or read the source again with its own encoding"
 
 
@@ -23,20 +24,18 @@ class Encoding(Check):
         text = row.text
         if text.isascii() and text.isprintable():
             return
+        control, invisible = CONTROL.search(text), INVISIBLE.search(text)
         if _REPLACEMENT in text:
             around = _around(text, text.index(_REPLACEMENT))
             yield row.finding("replacement_character", "warning", f"a letter was lost (U+FFFD): {around}", "Read the source again")
-        elif is_mojibake(text):
+        elif is_mojibake(text):  # its letters may count as control characters or invisible ones
             yield row.finding("mojibake", "warning", f"text decoded with the wrong encoding: {shown(text)}", _FIX)
-        found = _CONTROL.search(text)
-        if found and not (_REPLACEMENT in text or is_mojibake(text)):
-            message = f"control character U+{ord(found.group()):04X}: {_around(text, found.start())}"
+        elif control:
+            message = f"control character U+{ord(control.group()):04X}: {_around(text, control.start())}"
             yield row.finding("control_character", "warning", message, _FIX)
-        if _INVISIBLE.search(text):
-            found = _INVISIBLE.search(text)
-            assert found is not None
-            message = f"invisible character U+{ord(found.group()):04X}: {_around(text, found.start())}"
-            yield row.finding("invisible_character", "note", message, "tunesmith data clean")
+        elif invisible:
+            message = f"invisible character U+{ord(invisible.group()):04X}: {_around(text, invisible.start())}"
+            yield row.finding("invisible_character", "note", message, "Mend it: tunesmith data clean")
 
 
 def is_mojibake(text: str) -> bool:
@@ -50,8 +49,6 @@ def is_mojibake(text: str) -> bool:
 
 
 def _around(text: str, at: int) -> str:
-    return shown(
-        text[max(0, at - 20) : at + 20].encode("unicode_escape", "replace").decode()
-        if _CONTROL.search(text)
-        else text[max(0, at - 20) : at + 20]
-    )
+    """Return what stands around a character, with those that nobody sees written out."""
+    part = text[max(0, at - 20) : at + 20]
+    return shown(CONTROL.sub(lambda match: f"<U+{ord(match.group()):04X}>", part))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.columns import check_mapping
 from tunesmith.data.doctor import CHECKS
-from tunesmith.data.doctor.checks import Check, Context, Row
+from tunesmith.data.doctor.checks import Check, Context
 from tunesmith.data.doctor.findings import Finding, Places, Severity
 from tunesmith.data.doctor.reading import FileRow, read_rows
 from tunesmith.data.doctor.report import Report
-from tunesmith.data.doctor.roles import Roles, find_roles, roles_of_template
+from tunesmith.data.doctor.roles import Roles, find_roles
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,13 +78,12 @@ class Examination:
         self.num_rows += 1
         index = self.context.places.add(file, row, line)
         try:
-            prompt, answer = self.context.roles.read(values)
+            seen = self.context.roles.row(values, self.context.places, index=index, split=split)
         except (DataError, AttributeError, TypeError) as error:  # turns that are no objects fail in many ways
             fix = error.fix if isinstance(error, DataError) else None
             message = error.message if isinstance(error, DataError) else f"not a conversation: {error}"
             self.add([self.context.places.finding(index, "bad_conversation", "error", message, fix or "")])
             return
-        seen = Row(index, split, values, prompt, answer, self.context.places)
         for check in self.checks:
             self.add(check.see(seen))
         if self.num_rows % PROGRESS_ROWS == 0:
@@ -194,7 +193,7 @@ def _template(
     from tunesmith.data.templates import choose_template
 
     template = choose_template(roles.form, columns, tokenizer, text_template=text_template, text_field=text_field, rows=first)
-    return template, roles_of_template(template, columns) if roles.form is None else roles
+    return template, roles
 
 
 def _first_sentence(text: str) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from tunesmith.data.doctor.checks import Check, Context, Row, shown
+from tunesmith.data.doctor.checks import Check, Context, Row, kind_in_words, shown
 from tunesmith.data.doctor.findings import Finding
 
-_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", tuple: "a list", dict: "an object"}
 #: Places remembered of each type in a column; further ones are counted.
 MOST_PLACES = 10_000
 #: A type in fewer of a column's rows than this stands out; more often it is how the data is.
@@ -59,7 +57,7 @@ class Types(Check):
             value = row.values.get(name)
             if value is None:
                 continue
-            kind = _KINDS.get(type(value), type(value).__name__)
+            kind = kind_in_words(value)
             counts = self._counts.setdefault(name, {})
             counts[kind] = counts.get(kind, 0) + 1
             places = self._places.setdefault((name, kind), [])
@@ -81,14 +79,3 @@ class Types(Check):
                 fix = f"Write {usual} there"
                 for index in self._places[name, kind]:
                     yield self.context.places.finding(index, "wrong_type", "warning", f"'{name}' is {kind}, elsewhere {usual}", fix)
-
-
-def texts_in(values: Mapping[str, Any]) -> Iterable[str]:
-    """Yield the texts in a row, those in lists and objects too."""
-    for value in values.values():
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            yield from texts_in(value)
-        elif isinstance(value, (list, tuple)):
-            yield from texts_in(dict(enumerate(value)))  # type: ignore[arg-type]

@@ -31,17 +31,18 @@ def files_by_split(data_files: str | Sequence[str], test_files: Sequence[str] = 
         for split, files in found.items():
             by_split.setdefault(split, []).extend(files)
     for name in test_files:
-        by_split.setdefault("test", []).append(existing(Path(name).expanduser()))
+        by_split.setdefault("test", []).append(existing(name))
     _check_once([path for files in by_split.values() for path in files])
     return by_split
 
 
-def existing(path: Path) -> Path:
-    """Return a path that is a file of rows.
+def existing(name: str | Path) -> Path:
+    """Return the path of a file of rows.
 
     Raises:
         DataError: when it isn't there, or its type isn't known.
     """
+    path = Path(name).expanduser()
     if path.is_dir():
         raise DataError("it is a folder, not a file", file=str(path), fix="Name the files in it")
     check_exists(path)

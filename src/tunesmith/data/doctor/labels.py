@@ -18,18 +18,22 @@ from tunesmith.errors import nearest
 FEWEST_ROWS = 5
 #: How much larger than the middle class the largest may be.
 MOST_IMBALANCE = 10.0
+#: More different values for pairs of texts than this are scores.
+MOST_GRADES = 3
 #: More different answers than this are no labels.
 MOST_ANSWERS = 10_000
-_NO_LETTER = re.compile(r"[\W_]+")
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 
 
 def label_key(label: str) -> str:
-    """Return a label in small letters with one blank for whatever stands between its words: equal keys are spellings of one label."""
-    return _NO_LETTER.sub(" ", label.casefold()).strip() or label
+    """Return a label in small letters, one blank between its words: equal keys are spellings of one label. Signs (-1, C++) stay."""
+    return _BETWEEN_WORDS.sub(" ", label.casefold().strip(" \t\r\n_.")) or label
 
 
 def are_labels(num_answers: int, num_rows: int, task: str | None) -> bool:
     """Return whether answers are labels: the format says so, or they repeat as labels do."""
+    if task in ("token-classification", "summarization") or (task == "similarity" and num_answers > MOST_GRADES):
+        return False
     if task == "text-classification":
         return num_answers <= MOST_ANSWERS
     return 2 <= num_answers <= min(MOST_LABELS, num_rows // ROWS_PER_LABEL)
@@ -94,8 +98,8 @@ class Labels(Check):
 
     def see(self, row: Row) -> Iterable[Finding]:
         """Take note of a row's answer, as long as answers look like labels."""
-        answer = row.answer or ""
-        if self._gave_up or not answer.strip() or self.context.roles.is_plain_text:
+        answer = (row.answer or "").strip()
+        if self._gave_up or not answer or self.context.roles.is_plain_text:
             return ()
         number = self._numbers.setdefault(answer, len(self._numbers))
         if number >= MOST_ANSWERS:
@@ -145,20 +149,19 @@ class Labels(Check):
             message = f"every training row has the label {shown(next(iter(train)))}"
             yield Finding("one_label", "warning", message, "Add rows of another label")
             return
+        first: dict[int, int] = {}
+        for label, index in zip(self._label, self._index, strict=True):
+            first.setdefault(label, index)
         for name, count in train.items():
             if count < FEWEST_ROWS:
                 message = f"the label {shown(name)} has {count} training row{'s' if count > 1 else ''}"
-                yield self._first(name, "small_class", message, f"Add rows until it has {FEWEST_ROWS}, or leave it out")
+                fix = f"Add rows until it has {FEWEST_ROWS}, or leave it out"
+                yield self.context.places.finding(first[self._numbers[name]], "small_class", "warning", message, fix)
         middle = median(train.values()) if train else 0
         largest, count = train.most_common(1)[0] if train else ("", 0)
         if (middle and count > MOST_IMBALANCE * middle) or count > 0.9 * sum(train.values()) > 0:
             message = f"the label {shown(largest)} has {count:,} of {sum(train.values()):,} training rows, the middle label {middle:g}"
             yield Finding("imbalance", "warning", message, "Add rows of the others, or weigh them: --class_weights balanced")
-
-    def _first(self, name: str, check: str, message: str, fix: str) -> Finding:
-        number = self._numbers[name]
-        at = next(at for at, label in enumerate(self._label) if label == number)
-        return self.context.places.finding(self._index[at], check, "warning", message, fix)
 
     def figures(self) -> Mapping[str, Any]:
         """Return the number of labels, where answers are labels."""

@@ -23,11 +23,11 @@ LANGUAGES = (
     *("lt", "lv", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "sw", "ta", "te", "th", "tr", "uk", "ur", "vi", "zh"),
 )
 #: A row tells its language with this many letters (a third in scripts without spaces), and this certainty.
-FEWEST_LETTERS, CERTAIN = 24, 0.99
+FEWEST_LETTERS, CERTAIN = 24, 0.9
 #: Share of the rows that makes a language the data's; from several such languages on, none is out of place.
 MAIN_SHARE, ALONE_SHARE = 0.05, 0.9
-#: A row whose words are mostly those of other rows is in their language, whatever the detector makes of it.
-KNOWN_WORDS = 0.5
+#: A row that shares more than this of its words with other rows is in their language: it may hold a foreign name or title.
+KNOWN_WORDS = 0.3
 MOST_WORDS, MOST_PLACES = 200_000, 10_000
 #: Letters of a row that are looked at.
 LOOKED_AT = 400

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunesmith.data.doctor.checks import Check, Context, Row, shown
 from tunesmith.data.doctor.findings import Finding
+from tunesmith.data.doctor.roles import JOINT
 
 #: A row stands out when it is longer than this many middle rows and this many of the row at 95%.
 TIMES_MEDIAN, TIMES_95 = 10, 4
@@ -38,7 +39,8 @@ class Lengths(Check):
 
     def see(self, row: Row) -> Iterable[Finding]:
         """Measure a row."""
-        self._lengths.append(len(row.text))
+        answers = (row.answer or "").split(JOINT)
+        self._lengths.append(len(row.prompt) + max(map(len, answers)))
         self._index.append(row.index)
         self._see_json(row)
         for part, text in enumerate((row.prompt, row.answer or "")):

@@ -67,20 +67,25 @@ class NearDuplicates(Check):
             self._sketch()
         if not self._rows:
             return
-        sketches = np.concatenate(self._sketches)
-        self._sketches = []
         exact = np.frombuffer(self._exact, dtype=np.uint64)
         train = np.frombuffer(self._train, dtype=np.int8).astype(np.bool_)
-        partner, alike = nearest_earlier(sketches, exact, np.argsort(~train, kind="stable"))
+        partner, alike = nearest_earlier(self._joined(), exact, np.argsort(~train, kind="stable"))
         covered = np.unique(exact).size - np.unique(exact[partner >= 0]).size
         self._coverage = covered / len(exact)
         for at in np.flatnonzero(partner >= 0):
             yield self._finding(int(at), int(partner[at]), float(alike[at]), bool(train[at]), bool(train[partner[at]]))
 
+    def _joined(self) -> npt.NDArray[np.uint32]:
+        """Return all sketches in one array, and let go of the parts."""
+        import numpy as np
+
+        parts, self._sketches = self._sketches, []
+        return np.concatenate(parts)
+
     def _finding(self, at: int, other: int, alike: float, in_train: bool, other_in_train: bool) -> Finding:
         places = self.context.places
         index, first = self._rows[at], self._rows[other]
-        same = "the same words as" if alike >= 1 else f"{alike:.0%} of it as in"
+        same = "the same words as" if alike >= 1 else f"{alike:.0%} like"
         if other_in_train and not in_train:
             message = f"{same} the training row {places.name(first)}"
             fix = "Take it out of one of them, or split anew: tunesmith data split"
@@ -117,7 +122,8 @@ def nearest_earlier(
 
     num_rows = len(sketches)
     partner, best = np.full(num_rows, -1, dtype=np.int64), np.zeros(num_rows, dtype=np.float32)
-    ordered = sketches[order]
+    in_order = bool((order[1:] > order[:-1]).all())
+    ordered = sketches if in_order else sketches[order]
     weights = np.random.default_rng(0).integers(1, 2**63, size=BAND_VALUES, dtype=np.uint64) | np.uint64(1)
     for band in range(BANDS):
         values = ordered[:, band * BAND_VALUES : (band + 1) * BAND_VALUES].astype(np.uint64)

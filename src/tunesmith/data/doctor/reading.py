@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.doctor.checks import kind_in_words
 from tunesmith.data.doctor.findings import Finding
 from tunesmith.data.inspection import check_exists, kind_of, look_at, open_bytes
 from tunesmith.data.json_rows import iterate_json, json_shape
@@ -23,18 +25,27 @@ _UTF8_FIX = "Save the file as UTF-8, or mend it: tunesmith data clean"
 
 @dataclass(frozen=True)
 class FileRow:
-    """A row that could be read: its number from 1, its line in a text file, and its columns."""
+    """A row that could be read.
+
+    Attributes:
+        row: its number from 1.
+        line: where it begins in a text file.
+        values: its columns.
+        decoded: whether it is in the fallback encoding.
+    """
 
     row: int
     line: int | None
     values: dict[str, Any]
+    decoded: bool = False
 
 
-def read_rows(path: Path) -> Iterator[FileRow | Finding]:
+def read_rows(path: Path, *, fallback: str | None = None) -> Iterator[FileRow | Finding]:
     """Yield the rows of a file in order, and a finding in the place of each that can't be read.
 
     Args:
         path: JSON (lines, a list, an object that holds one), CSV, TSV, text (``.gz`` too), Parquet or Arrow.
+        fallback: the encoding of lines that are not UTF-8, e.g. ``cp1252``; without one they can't be read.
 
     Raises:
         DataError: when there is no such file, or its type isn't known.
@@ -47,16 +58,19 @@ def read_rows(path: Path) -> Iterator[FileRow | Finding]:
         yield from _columnar(path)
         return
     try:
-        yield from {"json": _json, "csv": _table, "text": _text}[kind or "text"](path)
-    except (OSError, EOFError) as error:  # a .gz that is none or was cut off; a file that went away
+        yield from {"json": _json, "csv": _table, "text": _text}[kind or "text"](path, fallback)
+    except (OSError, EOFError, zlib.error) as error:  # a .gz that is none or was cut off; a file that went away
         yield Finding("unreadable_row", "error", f"the file can't be read: {error}", "Restore it from a copy", str(path))
 
 
-def _json(path: Path) -> Iterator[FileRow | Finding]:
-    shape = json_shape(path)
+def _json(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]:
+    try:
+        shape = json_shape(path)
+    except RecursionError:  # brackets without end in the first line
+        shape = "lines"
     # In a file of lines, a first line that is broken must not make one object of all.
     if shape == "lines" or (shape == "object" and {".jsonl", ".ndjson"} & set(path.suffixes)):
-        yield from _json_lines(path)
+        yield from _json_lines(path, fallback)
         return
     row = 0
     try:
@@ -73,38 +87,50 @@ def _without_place(error: DataError, path: Path) -> str:
     return message.removeprefix(f"row {error.row}: ") if error.row is not None else message
 
 
-def _json_lines(path: Path) -> Iterator[FileRow | Finding]:
+def _json_lines(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]:
     row = 0
     with open_bytes(path) as file:
         for line, content in enumerate(file, start=1):
             if not content.strip():
                 continue
             row += 1
-            found = _json_line(content, first=line == 1)
-            if isinstance(found, tuple):
-                check, message = found
-                fix = _UTF8_FIX if check == "wrong_encoding" else _LINE_FIX
-                yield Finding(check, "error", message, fix, str(path), row, line)
-            elif found is not None:
-                yield FileRow(row, line, found)
+            text, decoded = _decoded(content, fallback, first=line == 1)
+            if text is None:
+                yield Finding("wrong_encoding", "error", _not_utf8(content), _UTF8_FIX, str(path), row, line)
+                continue
+            values, reason = _json_object(text)
+            if values is None:
+                yield Finding("unreadable_row", "error", reason, _LINE_FIX, str(path), row, line)
+            else:
+                yield FileRow(row, line, values, decoded)
 
 
-def _json_line(content: bytes, *, first: bool) -> dict[str, Any] | tuple[str, str] | None:
-    """Return the object in a line, or the kind and the words of what is wrong with it."""
+def _decoded(content: bytes, fallback: str | None, *, first: bool) -> tuple[str | None, bool]:
+    """Return a line's text, None when it is not UTF-8, and whether the fallback encoding was needed."""
     try:
-        text = content.decode("utf-8-sig" if first else "utf-8")
+        return content.decode("utf-8-sig" if first else "utf-8"), False
+    except UnicodeDecodeError:
+        return (content.decode(fallback, errors="replace") if fallback else None), fallback is not None
+
+
+def _not_utf8(content: bytes) -> str:
+    try:
+        content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return "wrong_encoding", f"not UTF-8: byte 0x{content[error.start]:02x} at position {error.start + 1} of the line"
+        return f"not UTF-8: byte 0x{content[error.start]:02x} at position {error.start + 1} of the line"
+    return "not UTF-8"
+
+
+def _json_object(text: str) -> tuple[dict[str, Any] | None, str]:
+    """Return the object that a line holds, or None and why there is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return "unreadable_row", f"not JSON: {error}"
-    if not isinstance(value, dict):
-        return "unreadable_row", f"it is {type(value).__name__}, not an object"
-    return value
+        return None, f"not JSON: {error}"
+    return (value, "") if isinstance(value, dict) else (None, f"it is {kind_in_words(value)}, not an object")
 
 
-def _table(path: Path) -> Iterator[FileRow | Finding]:
+def _table(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]:
     csv.field_size_limit(MOST_CELL_BYTES)
     # Bytes that are no UTF-8 come through as lone surrogates, so that they can be named by row.
     with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -126,33 +152,34 @@ def _table(path: Path) -> Iterator[FileRow | Finding]:
                 continue
             if cells:
                 row += 1
-                yield _table_row(cells, header, str(path), row, line)
+                yield _table_row(cells, header, str(path), row, line, fallback)
             line = table.line_num + 1
 
 
-def _table_row(cells: list[str], header: list[str], file: str, row: int, line: int) -> FileRow | Finding:
-    if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell if char > "\ud7ff"):
+def _table_row(cells: list[str], header: list[str], file: str, row: int, line: int, fallback: str | None) -> FileRow | Finding:
+    foreign = any("\udc80" <= char <= "\udcff" for cell in cells if not cell.isascii() for char in cell)
+    if foreign and fallback is None:
         return Finding("wrong_encoding", "error", "not UTF-8", _UTF8_FIX, file, row, line)
+    if foreign:
+        cells = [cell.encode("utf-8", "surrogateescape").decode(fallback or "", errors="replace") for cell in cells]
     if len(cells) > len(header):
         message = f"it has {len(cells)} cells, the header {len(header)}: {', '.join(header)}"
         return Finding("unreadable_row", "error", message, 'Put cells that contain the delimiter in "…"', file, row, line)
-    return FileRow(row, line, dict(zip(header, cells, strict=False)))
+    return FileRow(row, line, dict(zip(header, cells, strict=False)), foreign)
 
 
-def _text(path: Path) -> Iterator[FileRow | Finding]:
+def _text(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]:
     row = 0
     with open_bytes(path) as file:
         for line, content in enumerate(file, start=1):
-            try:
-                text = content.decode("utf-8-sig" if line == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                row += 1
-                message = f"not UTF-8: byte 0x{content[error.start]:02x} at position {error.start + 1} of the line"
-                yield Finding("wrong_encoding", "error", message, _UTF8_FIX, str(path), row, line)
+            if not content.strip():
                 continue
-            if text.strip():
-                row += 1
-                yield FileRow(row, line, {"text": text})
+            row += 1
+            text, decoded = _decoded(content, fallback, first=line == 1)
+            if text is None:
+                yield Finding("wrong_encoding", "error", _not_utf8(content), _UTF8_FIX, str(path), row, line)
+            else:
+                yield FileRow(row, line, {"text": text.rstrip("\r\n")}, decoded)
 
 
 def _columnar(path: Path) -> Iterator[FileRow | Finding]:

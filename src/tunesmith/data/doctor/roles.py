@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tunesmith.data.doctor.checks import Row
+from tunesmith.data.doctor.findings import Places
 from tunesmith.data.formats import Format, recognize
 from tunesmith.data.placeholders import as_text, check_placeholders, unescape
 from tunesmith.data.text_templates import take_apart
 from tunesmith.data.turns import is_messages, parsed_json
 from tunesmith.errors import DataError
 
-if TYPE_CHECKING:
-    from tunesmith.data.templates import Template
-
 #: Several reference answers of one row, joined to be compared.
-JOINT = "\x1f"
+JOINT = "\u2029"
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,23 @@ class Roles:
     @property
     def is_plain_text(self) -> bool:
         """Whether rows are texts that are learnt as they stand, perhaps rendered by a template already."""
-        return self.form is not None and self.form.name == "text"
+        if self.form is None:
+            return self.answer_column is not None and not self.prompt_columns
+        return self.form.name == "text"
 
     def answer_name(self) -> str:
         """Return what messages call the answer."""
         column = self.answer_column or (self.form.answer_column if self.form else None)
         return f"'{column}'" if column else "the answer"
+
+    def row(self, values: Mapping[str, Any], places: Places, *, index: int = 0, split: str = "train") -> Row:
+        """Return a row as checks see it.
+
+        Raises:
+            DataError: for a conversation that is none.
+        """
+        prompt, answer = self.read(values)
+        return Row(index, split, values, prompt, answer, places, is_plain_text=self.is_plain_text)
 
     def read(self, values: Mapping[str, Any]) -> tuple[str, str | None]:
         """Return prompt and answer of a row; the answer is empty where the row has none, None where nobody knows which column it is.
@@ -67,7 +77,7 @@ class Roles:
             return prompt, as_text(values.get(self.answer_column)) if self.answer_column else None
         if self.form.is_conversation or is_messages(parsed_json(values.get(self.form.column("prompt") or ""))):
             return self._conversation(values)
-        if self.is_plain_text:
+        if self.form.name == "text":
             return "", as_text(values.get(self.form.column("text") or ""))
         return self._prompt(values), JOINT.join(self.form.answers(values))
 
@@ -106,16 +116,6 @@ def find_roles(columns: Sequence[str], *, text_template: str | None = None, text
         return Roles(recognized(columns))
     except DataError as error:
         return Roles(None, tuple(columns), None, f"{error.message}. {error.fix or ''}".strip())
-
-
-def roles_of_template(template: Template, columns: Sequence[str]) -> Roles:
-    """Return which column is what for rows that a chosen template renders."""
-    if template.format:
-        return Roles(Format(template.format, template.task, template.columns))
-    if template.kind == "text" and template.text:
-        parts = take_apart(template.text)
-        return Roles(None, parts.prompt_columns, parts.answer)
-    return find_roles(columns)
 
 
 def recognized(columns: Sequence[str]) -> Format:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tunesmith.data.doctor.checks import Check, Context, Row, shown
 from tunesmith.data.doctor.findings import Finding
-from tunesmith.data.tokenize import special_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Tokens that begin and end turns in the templates of the common model families.
 TURN_TOKENS = (
@@ -48,10 +51,12 @@ class SpecialTokensInRows(Check):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        own = special_tokens(context.tokenizer) if context.tokenizer is not None else set(TURN_TOKENS)
+        own = own_tokens(context.tokenizer) if context.tokenizer is not None else set(TURN_TOKENS)
         self._own = re.compile("|".join(re.escape(token) for token in sorted(own, key=len, reverse=True)) or r"(?!)")
         self._known = re.compile("|".join(map(re.escape, TURN_TOKENS)))
         self._named = context.tokenizer is not None
+        ends = {context.tokenizer.eos_token, context.tokenizer.bos_token} if context.tokenizer is not None else set()
+        self._turns = {token for token in ends if token} | set(TURN_TOKENS)
 
     def see(self, row: Row) -> Iterable[Finding]:
         """Return the first special token in a row; texts that are learnt as they stand may be rendered on purpose."""
@@ -62,17 +67,25 @@ class SpecialTokensInRows(Check):
                 continue
             found = self._own.search(text)
             if found is not None:
+                harmless = found.group() not in self._turns  # a token of the vocabulary that ends nothing, such as <filename>
                 ends = where == "answer" and found.end() == len(text.rstrip())
                 what = (
-                    f"the {where} {'ends in' if ends else 'contains'} the special token {found.group()}, which the template writes itself"
+                    f"the {where} {'ends in' if ends else 'contains'} the special token {found.group()}, which the tokenizer reads as one"
                 )
-                yield row.finding("special_token", "warning" if ends else "error", what, "Take it out: tunesmith data clean")
+                yield row.finding("special_token", "warning" if ends or harmless else "error", what, "Take it out: tunesmith data clean")
                 return
             foreign = self._known.search(text) if self._named else None
             if foreign is not None:
                 what = f"the {where} contains {foreign.group()}, a token of another model's template"
                 yield row.finding("foreign_token", "warning", what, "Give the plain turns, without a template around them")
                 return
+
+
+def own_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Return the tokens that a tokenizer marks as special; other added words (Gemma has HTML's tags) are text."""
+    marked = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    known = tokenizer.get_added_vocab()
+    return {token for token in {*marked, *tokenizer.all_special_tokens, *(one for one in TURN_TOKENS if one in known)} if token.strip()}
 
 
 class Placeholders(Check):
