@@ -28,6 +28,11 @@ COMMANDS = {
     "evaluate": ("tunesmith.cli.evaluate:COMMAND", "measure a model on a test set or benchmarks"),
     "merge": ("tunesmith.cli.merge:COMMAND", "put an adapter into its model: one plain model folder"),
     "data check": ("tunesmith.cli.data_check:COMMAND", "find what is wrong with data, by file and line"),
+    "data clean": ("tunesmith.cli.data_clean:COMMAND", "mend rows, and take out those that can't be mended, with the reason"),
+    "data split": ("tunesmith.cli.data_split:COMMAND", "divide rows into training, validation and test files"),
+    "data convert": ("tunesmith.cli.data_convert:COMMAND", "write rows in another format or kind of file"),
+    "data preview": ("tunesmith.cli.data_preview:COMMAND", "show rows as the model will see them, and what is learnt of them"),
+    "data augment": ("tunesmith.cli.data_augment:COMMAND", "make more training rows by small changes"),
 }
 
 

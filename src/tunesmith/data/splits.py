@@ -53,7 +53,7 @@ def hold_out(
         return train, None
     groups = _group_numbers(train, text_columns, label_column)
     strata = _numbers(column_hashes(train, [label_column])) if label_column else np.zeros(len(train), dtype=np.int64)
-    chosen = _choose_groups(groups, strata, count, np.random.default_rng(seed))
+    chosen = choose_groups(groups, strata, count, np.random.default_rng(seed))
     if not chosen.any():
         return train, None
     return tuple(train.select(np.flatnonzero(side), keep_in_memory=True) for side in (~chosen, chosen))
@@ -97,10 +97,17 @@ def _group_numbers(train: Dataset, text_columns: Sequence[str] | None, label_col
     return groups if groups.max() > 0 else _numbers(column_hashes(train, everything))
 
 
-def _choose_groups(
+def choose_groups(
     groups: npt.NDArray[np.int64], strata: npt.NDArray[np.int64], count: int, random: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Return which rows are held out: whole groups, about ``count`` rows, each stratum by its share."""
+    """Return which rows are held out: whole groups, about ``count`` rows, each stratum by its share.
+
+    Args:
+        groups: ``(rows,)`` numbers from 0; rows of a group stay together.
+        strata: ``(rows,)`` numbers from 0, e.g. of labels.
+        count: rows to hold out.
+        random: decides which.
+    """
     import numpy as np
 
     num_groups = int(groups.max()) + 1
