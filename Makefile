@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/tunesmith finetune --data_name sample:tones --task_name tone --show_answers 5 --output_path demo --overwrite
 	$(BIN)/tunesmith generate --model_name_or_path demo "the parcel got here a day early and nothing was broken, you lot are brilliant"
 	@echo
-	@echo "The result is in ./demo (README.md there says how to use it). Talk to it: $(BIN)/tunesmith chat --model_name_or_path demo"
+	@echo "The result is in ./demo: open report.html there in a browser, README.md says how to use it. Talk to it: $(BIN)/tunesmith chat --model_name_or_path demo"
 
 test: $(VENV)/.test
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

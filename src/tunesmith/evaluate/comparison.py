@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.data.formats import recognize
+from tunesmith.data.labels import labels_of_cell, sort_labels
 from tunesmith.data.provenance import data_columns
+from tunesmith.data.splits import MOST_LABELS
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template, choose_template
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import UsageError
 from tunesmith.evaluate.evaluation import Evaluation, evaluate
 from tunesmith.evaluate.finished_run import spread
 from tunesmith.evaluate.judge import answer_room, main_metric, score_name
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from tunesmith.runtime.protocol import Runtime
-
-#: Rows of test data that are looked at to find the labels of two models that know none.
-_MOST_LABELS = 1000
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def compare(
 
     def score(runtime: Runtime, file: Path | None) -> Evaluation:
         runtime = ask_as(runtime, how, data_columns(chosen))
-        room = max_new_tokens or answer_room(runtime, how.template, as_rows)
+        room = max_new_tokens or answer_room(runtime, None if runtime.task.head else runtime.template, as_rows)
         return evaluate(runtime, as_rows, metrics=[metric], max_new_tokens=room, predictions_file=file)
 
     files: tuple[Path | None, Path | None] = predictions or (None, None)
@@ -89,7 +88,14 @@ def compare(
     del first
     gc.collect()
     found_second = score(second or load_second(), files[1])
-    return decide(score_name(metric), found_first.rows[measure.name], found_second.rows[measure.name], names=names, seed=seed)
+    scores = found_first.rows[measure.name], found_second.rows[measure.name]
+    if len(scores[0]) != len(scores[1]):
+        found = f"{len(scores[0]):,} rows have a right answer for {names.base}, {len(scores[1]):,} for {names.tuned}"
+        raise UsageError(
+            f"{found}, so they can't be compared in pairs",
+            fix="Give rows that have the columns of both: --map_columns OLD=NEW",
+        )
+    return decide(score_name(metric), *scores, names=names, seed=seed)
 
 
 def asked(runtime: Runtime) -> Asked | None:
@@ -103,12 +109,12 @@ def plain(runtime: Runtime, rows: Dataset, origin: str | None) -> Asked:
     """Return how to ask two models that were not tuned: as the rows are recognized, with the labels that the rows hold."""
     form = recognize(rows, origin=origin)
     template = choose_template(form, data_columns(rows), runtime.tokenizer)
-    labels: tuple[str, ...] = ()
-    if form.task == "text-classification" and form.answer_column:
-        labels = tuple(sorted({str(label) for label in rows[form.answer_column]}))
-        if len(labels) > _MOST_LABELS:
-            raise DataError(f"the column '{form.answer_column}' has {len(labels):,} labels, too many to choose from", file=origin)
-    return Asked(template, TaskRecord(form.task, labels=labels, label_column=form.answer_column if labels else None))
+    if form.task != "text-classification" or form.answer_column is None:
+        return Asked(template, TaskRecord(form.task, label_column=form.answer_column))
+    labels = sort_labels({label for value in rows[form.answer_column] for label in labels_of_cell(value)})
+    if len(labels) > MOST_LABELS or len(labels) == len(rows):  # answers that never repeat are no labels
+        return Asked(template, TaskRecord(label_column=form.answer_column))
+    return Asked(template, TaskRecord(form.task, labels=labels, label_column=form.answer_column))
 
 
 def ask_as(runtime: Runtime, how: Asked, columns: Sequence[str]) -> Runtime:

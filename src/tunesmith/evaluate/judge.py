@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -211,11 +212,13 @@ def baseline_scores(run: FinishedRun, metric: str, splits: Splits | None) -> dic
     measure = load_metric(metric)
     if measure.needs == "spans":
         return {MAJORITY: [float(row["references"] == ["[]"]) for row in read_predictions(run.folder / PREDICTIONS)]}
-    if measure.needs not in ("text", "choices", "scores") or run.task.multi_label or splits is None:
+    if measure.needs not in ("text", "choices", "scores") or splits is None:
         return {}
+    if run.task.multi_label:
+        return {MAJORITY: measure.per_row([most_frequent_labels(run, splits)] * len(run.rows), _references(run)) or []}
     train = training_examples(run, splits)
     held_out = examples(run, run.rows)
-    references = [references_of(run, row) for row in run.rows]
+    references = _references(run)
     if measure.needs == "scores":  # pairs are alike or not: what training said most often is said of all
         most = majority(train.answers, len(references)) if len(train) else []
         return {MAJORITY: [float(most[0] in right) for right in references]} if most else {}
@@ -225,6 +228,15 @@ def baseline_scores(run: FinishedRun, metric: str, splits: Splits | None) -> dic
         if scores is not None:
             found[name] = list(scores)
     return found
+
+
+def most_frequent_labels(run: FinishedRun, splits: Splits) -> tuple[str, ...]:
+    """Return the set of labels that most rows have, where several can be right at once."""
+    return Counter(tuple(sorted(references_of(run, row))) for row in splits.train).most_common(1)[0][0]
+
+
+def _references(run: FinishedRun) -> list[list[str]]:
+    return [references_of(run, row) for row in run.rows]
 
 
 def read_predictions(file: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.report.run_files import RunFiles
@@ -108,7 +109,7 @@ def _data(run: RunFiles) -> Iterator[Finding]:
 
 
 def _data_trouble(run: RunFiles) -> Iterator[Finding]:
-    check = f"tunesmith data check {_data_files(run)}"
+    check = _look_at_data(run, "check")
     if not run.num_held_out:
         yield Finding("data", "likely", "No rows were held out, so nobody can tell what it learnt.", change=_HOLD_OUT)
     elif run.num_held_out < FEW_HELD_OUT:
@@ -164,7 +165,7 @@ def _template(run: RunFiles) -> Iterator[Finding]:
     ):
         if share > 0.1:
             evidence = f"{share:.0%} of the tuned model's answers {what}: {why}."
-            yield Finding("template and tokenization", "likely", evidence, command=f"tunesmith data preview {_data_files(run)}")
+            yield Finding("template and tokenization", "likely", evidence, command=_look_at_data(run, "preview"))
     if max(unfinished, empty, echoed) <= 0.1:
         stop = " or ".join(map(repr, run.manifest.stop_tokens)) or "the end of the text"
         yield Finding("template and tokenization", "good", f"{1 - unfinished:.0%} of the answers end by themselves, with {stop}.")
@@ -296,9 +297,13 @@ def _is_lora(run: RunFiles) -> bool:
     return run.manifest.method in ("lora", "qlora", "dora")
 
 
-def _data_files(run: RunFiles) -> str:
-    named = run.option("data_files") or run.option("data_name") or "DATA"
-    return " ".join(_quoted(name) for name in (named if isinstance(named, (list, tuple)) else [named]))
+def _look_at_data(run: RunFiles, how: str) -> str:
+    """Return the command that checks or shows the run's data files; for data without files, the run that shows what it learns from."""
+    named = run.option("data_files") or run.option("data_name") or ()
+    files = [str(name) for name in (named if isinstance(named, (list, tuple)) else [named])]
+    if not files or not all(Path(file).suffix or Path(file).exists() for file in files):
+        return again(run, (("show_examples", "3"),))
+    return " ".join(["tunesmith data", how, *map(_quoted, files)])
 
 
 def _quoted(value: Any) -> str:

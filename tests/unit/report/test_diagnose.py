@@ -103,6 +103,13 @@ def test_answers_that_tell_of_the_template(line: dict[str, Any], evidence: str, 
     assert found.command == "tunesmith data preview mail.jsonl"
 
 
+def test_data_without_files_is_shown_by_a_run(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", outcome=False, options={"data_name": "sample:tones"})
+    write_lines(folder / "predictions.jsonl", [{"row": 1, "input": "a", "output": "", "references": ["a"]}])
+    assert "--data_name sample:tones" in look(folder).command
+    assert "--show_examples 3" in look(folder).command
+
+
 def test_rows_that_are_too_long(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", options={"max_seq_len": 128})
     write_lines(folder / "cut_rows.jsonl", [{"row": number, "what": "cut"} for number in range(30)])
