@@ -14,6 +14,7 @@ from tunesmith.errors import DataError, UsageError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_STAND_IN = "_json"
 #: JSON schema's name of each kind of value; bool before int, which it is one of.
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "boolean"),
@@ -41,7 +42,8 @@ def with_json_answers(dataset: Dataset, column: str) -> Dataset:
             texts.append(value)
         else:
             texts.append(None if value is None else json.dumps(without_none(value), ensure_ascii=False))
-    return dataset.remove_columns(column).add_column(column, texts, feature=Value("string"))
+    added = dataset.add_column(_STAND_IN, texts, feature=Value("string"))  # removed first, a single column would leave no rows to add to
+    return added.remove_columns(column).rename_column(_STAND_IN, column)
 
 
 def infer_schema(answers: Iterable[str]) -> dict[str, Any]:

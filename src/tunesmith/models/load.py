@@ -109,7 +109,7 @@ def load_model(
     _check_complete(source, model, info, head)
     if head.task == "text-generation" and not is_causal(model):
         message = f"{source.name} is an encoder ({model.config.model_type}): its tokens see those after them, so it can't write text"
-        raise ModelError(message, fix="Give a decoder, such as a Llama, Qwen, Phi, Gemma, SmolLM or GPT-2 model")
+        raise ModelError(message, fix="Give a decoder (Llama, Qwen, Phi, SmolLM, GPT-2 …); to score labels with an encoder, use --head")
     placed: PreTrainedModel = model.to(where).eval()
     return placed
 

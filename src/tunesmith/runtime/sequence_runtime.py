@@ -73,7 +73,7 @@ class SequenceRuntime:
                     torch.manual_seed(seed)
                 made = self._bare.generate(
                     **self._inputs([encoded[place] for place in batch]), max_new_tokens=max_new_tokens, num_beams=1, **drawing
-                )  # type: ignore[operator]
+                )
             answers.update((place, self._answer(ids, max_new_tokens)) for place, ids in zip(batch, made.tolist(), strict=True))
         return [answers[place] for place in range(len(encoded))]
 
@@ -110,7 +110,7 @@ class SequenceRuntime:
             rows = [torch.tensor(answers[place]) for place in batch]
             labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).to(self._bare.device)  # (B, S)
             with torch.inference_mode():
-                shifted = self._bare.prepare_decoder_input_ids_from_labels(labels=labels)  # type: ignore[operator]
+                shifted = self._bare.prepare_decoder_input_ids_from_labels(labels=labels)
                 logits = self._bare(**self._inputs([prompts[place] for place in batch]), decoder_input_ids=shifted).logits.float()
             found.update(zip(batch, map(_likelihood, logits, labels), strict=True))
         return [found[place] for place in range(len(pairs))]

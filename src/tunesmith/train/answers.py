@@ -10,6 +10,7 @@ from torch import nn
 
 from tunesmith.metrics.protocol import Metric
 from tunesmith.train.inputs import Inputs
+from tunesmith.train.measure import overall
 
 # Validation rows that --eval_generate answers at each evaluation.
 GENERATED_ROWS = 100
@@ -69,7 +70,7 @@ class SampleAnswers:
             given = [text.strip() for text in answer(model, self.tokenizer, template, rows)]
             found = {"exact_match": sum(a == r[0] for a, r in zip(given, references, strict=True)) / len(rows)} if exact else {}
             for metric in asked:
-                found.update(metric.compute(given, references))
+                found.update(overall(metric.compute(given, references)))
             return found
 
         return score

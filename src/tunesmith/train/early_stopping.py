@@ -35,18 +35,25 @@ def evaluations_of(history: Sequence[dict[str, float]], metric: str, *, greater_
     return found
 
 
-def overfitting(evaluations: Sequence[Evaluation]) -> str | None:
-    """Say since when validation got worse while training still got better, or None where it didn't."""
+def overfitting(evaluations: Sequence[Evaluation], metric: str = "eval_loss", *, greater_is_better: bool = False) -> str | None:
+    """Say since when validation got worse while training still got better, or None where it didn't.
+
+    Args:
+        evaluations: as :func:`evaluations_of` reads them.
+        metric, greater_is_better: the deciding metric, as it was given there.
+    """
     if len(evaluations) < 2:
         return None
     best = min(evaluations, key=lambda evaluation: evaluation.value)
     last = evaluations[-1]
     if last.step <= best.step or best.training_loss is None or last.training_loss is None:
         return None
-    if last.value > best.value * 1.01 and last.training_loss < best.training_loss:
+    if last.value - best.value > 0.01 * abs(best.value) and last.training_loss < best.training_loss:
+        sign, moved = (-1, "fallen") if greater_is_better else (1, "risen")
+        what = "loss" if metric == "eval_loss" else metric.removeprefix("eval_").replace("_", " ")
         return (
-            f"validation loss has risen since step {best.step} ({best.value:.4f} -> {last.value:.4f}) while training loss fell "
-            f"({best.training_loss:.4f} -> {last.training_loss:.4f})"
+            f"validation {what} has {moved} since step {best.step} ({sign * best.value:.4f} -> {sign * last.value:.4f}) "
+            f"while training loss fell ({best.training_loss:.4f} -> {last.training_loss:.4f})"
         )
     return None
 
@@ -71,7 +78,7 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]  # transformers is u
             return
         best = min(evaluations, key=lambda evaluation: evaluation.value)
         worse = [evaluation for evaluation in evaluations if evaluation.step > best.step]
-        sign = overfitting(evaluations)
+        sign = overfitting(evaluations, self.metric, greater_is_better=self.greater_is_better)
         if self.patience is not None and len(worse) >= self.patience:
             why = sign or f"{self.metric} has not improved since step {best.step}"
             self.reason = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tunesmith.artifact import hash_file
 from tunesmith.config.finetune import FinetuneOptions
+from tunesmith.data.doctor.before_training import stop_or_say
 from tunesmith.data.formats import Format, answer_texts, recognize
 from tunesmith.data.json_answers import with_json_answers
 from tunesmith.data.prepare import Prepared, prepare
@@ -116,6 +117,7 @@ def read_inputs(
     )
     form = None if options.text_template or options.text_field else recognize(splits.train, origin=splits.origin)
     name, head = choose_task(options, explicit, form)
+    stop_or_say(splits, tokenizer, form=form, text_template=options.text_template, text_field=options.text_field, generates=not head)
     limits = Limits(options.max_seq_len, model_max_len, options.allow_truncation, report)
     if is_encoder_decoder(source):
         check_encoder_decoder(options, explicit, head=head)

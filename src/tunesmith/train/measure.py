@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,3 +57,8 @@ def computing(device: torch.device, autocast: torch.dtype | None, length: int) -
     mixed = torch.autocast(device.type, dtype=autocast) if autocast is not None else contextlib.nullcontext()
     with attention_kernel(length, device), mixed:
         yield
+
+
+def overall(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return a metric's figures without those of single labels (``f1[blue]``): with many labels they would drown the curves."""
+    return {name: value for name, value in figures.items() if "[" not in name}

@@ -143,7 +143,8 @@ def _outcome(
     """Give the model the weights that are kept, and say what the training came to."""
     kept = keep_best_weights(model, folder, last=state.global_step) if plan.keep_best else state.global_step
     seen = evaluations_of(state.log_history, plan.best_metric, greater_is_better=plan.greater_is_better)
-    return Outcome(state.global_step, kept, reason, overfitting(seen), state.log_history, training_s, peak_gib)
+    sign = overfitting(seen, plan.best_metric, greater_is_better=plan.greater_is_better)
+    return Outcome(state.global_step, kept, reason, sign, state.log_history, training_s, peak_gib)
 
 
 def _arguments(plan: Plan, *, resumed: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from tunesmith.tasks.protocol import Task
 from tunesmith.train import checkpoints
 from tunesmith.train.batching import LengthGroupedBatches
 from tunesmith.train.fast.microbatch import micro_batches
-from tunesmith.train.measure import computing, measure
+from tunesmith.train.measure import computing, measure, overall
 
 
 class NonFiniteLoss(TunesmithError):
@@ -238,7 +238,7 @@ class SupervisedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Figures of the metrics that the user named."""
         values: dict[str, float] = {}
         for metric in self.metrics:
-            values.update(metric.compute(*self.task.for_metric(metric.needs, seen)))
+            values.update(overall(metric.compute(*self.task.for_metric(metric.needs, seen))))
         return values
 
     def keep_if_best(self, metrics: dict[str, float]) -> None:

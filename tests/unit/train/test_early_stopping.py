@@ -56,3 +56,15 @@ def test_a_metric_that_should_rise() -> None:
     assert not control.should_training_stop
     callback.on_evaluate(None, SimpleNamespace(log_history=rows, global_step=3), control)
     assert control.should_training_stop
+
+
+def test_a_metric_of_which_more_is_better_falls() -> None:
+    rows = [{("eval_f1" if name == "eval_loss" else name): value for name, value in row.items()} for row in history([1.0, 0.5], [0.9, 0.6])]
+    seen = evaluations_of(rows, "eval_f1", greater_is_better=True)
+    sign = overfitting(seen, "eval_f1", greater_is_better=True)
+    assert sign is not None
+    assert sign.startswith("validation f1 has fallen since step 10 (0.9000 -> 0.6000)")
+    rising = [
+        {("eval_f1" if name == "eval_loss" else name): value for name, value in row.items()} for row in history([1.0, 0.5], [0.6, 0.9])
+    ]
+    assert overfitting(evaluations_of(rising, "eval_f1", greater_is_better=True), "eval_f1", greater_is_better=True) is None
