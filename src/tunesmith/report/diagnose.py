@@ -67,7 +67,9 @@ def diagnose(run: RunFiles) -> Diagnosis:
     if run.verdict is None:
         return Diagnosis(findings, "Nothing stands out, but nothing was compared with the base model either.", again(run, _HOLD_OUT))
     if run.verdict.outcome == "gain":
-        return Diagnosis(findings, "Nothing stands out: the run gained over its base.", f'tunesmith generate -m {_quoted(run.folder)} "…"')
+        return Diagnosis(
+            findings, "Nothing stands out: the run gained over its base.", f'tunesmith generate -m {shlex.quote(str(run.folder))} "…"'
+        )
     longer = (("num_train_epochs", f"{2 * _epochs(run):g}"),)
     return Diagnosis(findings, "Nothing stands out. Longer training is the cheapest thing to try.", again(run, longer))
 
@@ -129,13 +131,9 @@ def _data_trouble(run: RunFiles) -> Iterator[Finding]:
         yield Finding("data", "likely", evidence, command=check)
     if run.num_dropped or run.num_cut:
         evidence = f"{run.num_cut:,} training rows were cut and {run.num_dropped:,} left out because they are too long (cut_rows.jsonl)."
-        longer = _double(run.option("max_seq_len"))
-        yield Finding(
-            "data",
-            "likely" if run.num_dropped + run.num_cut > 20 else "unsure",
-            evidence,
-            change=(("max_seq_len", longer),) if longer else (),
-        )
+        longest = run.option("max_seq_len")
+        change = (("max_seq_len", str(2 * longest)),) if isinstance(longest, int) else ()
+        yield Finding("data", "likely" if run.num_dropped + run.num_cut > 20 else "unsure", evidence, change=change)
 
 
 def _learnt_by_heart(run: RunFiles) -> bool:
@@ -282,10 +280,6 @@ def _scaled(rate: Any, factor: float) -> tuple[tuple[str, str], ...]:
     return (("learning_rate", f"{rate * factor:.2g}"),) if isinstance(rate, (int, float)) and rate > 0 else ()
 
 
-def _double(value: Any) -> str:
-    return str(2 * value) if isinstance(value, int) else ""
-
-
 def _epochs(run: RunFiles) -> float:
     found = run.option("num_train_epochs")
     if isinstance(found, (int, float)) and found > 0:
@@ -303,8 +297,4 @@ def _look_at_data(run: RunFiles, how: str) -> str:
     files = [str(name) for name in (named if isinstance(named, (list, tuple)) else [named])]
     if not files or not all(Path(file).suffix or Path(file).exists() for file in files):
         return again(run, (("show_examples", "3"),))
-    return " ".join(["tunesmith data", how, *map(_quoted, files)])
-
-
-def _quoted(value: Any) -> str:
-    return shlex.quote(str(value))
+    return " ".join(["tunesmith data", how, *map(shlex.quote, files)])
