@@ -121,6 +121,10 @@ class Choosing:
             return labels_of_cell(row.get(self.reference_column or self.runtime.task.label_column or "label"))
         return [text.strip() for text in self.runtime.template.answers(row)]
 
+    def is_known(self, references: Sequence[str]) -> bool:
+        """Return whether a row's right labels are among those that can be chosen."""
+        return set(references) <= set(self.labels)
+
     def predict(self, rows: Sequence[Row], needs: frozenset[Needs]) -> list[Prediction]:
         """Choose among the labels."""
         task = self.runtime.task

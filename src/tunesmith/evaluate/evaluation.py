@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import DataError, UserError
-from tunesmith.evaluate.answering import Asking, Prediction, asking
+from tunesmith.evaluate.answering import Asking, Choosing, Prediction, asking
 from tunesmith.evaluate.choice_of_metrics import choose_metrics, fit_to_task
 from tunesmith.evaluate.predictions import Spool, written_whole
 from tunesmith.evaluate.speed import latency_ms, model_size
@@ -142,7 +142,7 @@ def evaluate(
     figures, per_row = _measure(fitted, tape)
     speed = _speed(runtime, ways, tape, first, measurements, needs)
     _write(predictions_file, tape, fitted, per_row)
-    words = tuple(_words(tape, fitted, skipped, max_new_tokens))
+    words = (*_words(tape, fitted, skipped, max_new_tokens), *_unknown_labels(ways, tape))
     return Evaluation(runtime.task.name, figures, len(tape.lines), per_row, predictions_file, speed, words)
 
 
@@ -237,6 +237,13 @@ def _write(file: Path | None, tape: _Tape, metrics: Sequence[Metric], per_row: M
     with written_whole(file) as lines:
         for number, line in enumerate(tape.lines):
             lines.write(json.dumps({**line, "score": None if scores is None else scores[number]}, ensure_ascii=False) + "\n")
+
+
+def _unknown_labels(ways: Asking, tape: _Tape) -> Iterator[str]:
+    if isinstance(ways, Choosing):
+        unknown = sum(not ways.is_known(line["references"]) for line in tape.lines)
+        if unknown:
+            yield f"{unknown:,} rows have a right label that the model can't choose: it knows {len(ways.labels)} others."
 
 
 def _words(tape: _Tape, metrics: Sequence[Metric], skipped: _Skipped, max_new_tokens: int) -> Iterator[str]:

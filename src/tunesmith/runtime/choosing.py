@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tunesmith.runtime.batches import plan_batches
-from tunesmith.runtime.decoding import BatchDecoder
+from tunesmith.runtime.decoding import BatchDecoder, Prefix
 from tunesmith.runtime.label_tree import Node
 
 if TYPE_CHECKING:
@@ -92,7 +92,12 @@ class _Search:
 
 
 def choose(
-    model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], *, temperature: float = 1.0
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    trees: Sequence[Node],
+    *,
+    temperature: float = 1.0,
+    prefix: Prefix | None = None,
 ) -> list[tuple[int, list[float]]]:
     """Return the likeliest label of each prompt and the probabilities of all labels.
 
@@ -101,6 +106,7 @@ def choose(
         prompts: token ids, at least one each; each with its longest label within the model's context.
         trees: the labels behind each prompt; prompts whose labels have the same tokens may share a tree.
         temperature: log-probabilities are divided by it before they become probabilities.
+        prefix: keys and values of what all prompts begin with, where that is known.
 
     Returns: the label's number, exactly the one of the greatest log-likelihood (the first of equals), and probabilities normalized over the
         labels. Beginnings that together weigh less than 1/1000 stay unscored; what they can weigh at most is shared out evenly among
@@ -109,18 +115,20 @@ def choose(
     longest = max((tree.depth for tree in trees), default=0)
     chosen: dict[int, tuple[int, list[float]]] = {}
     for batch in plan_batches([len(prompt) for prompt in prompts], max_new_tokens=longest):
-        searches = _search(model, [prompts[place] for place in batch], [trees[place] for place in batch], temperature)
+        searches = _search(model, [prompts[place] for place in batch], [trees[place] for place in batch], temperature, prefix)
         for place, search in zip(batch, searches, strict=True):
             best = min(search.scored, key=lambda label: (-search.scored[label], label))
             chosen[place] = best, search.probabilities(len(trees[place].labels))
     return [chosen[place] for place in range(len(prompts))]
 
 
-def _search(model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], temperature: float) -> list[_Search]:
+def _search(
+    model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], temperature: float, prefix: Prefix | None
+) -> list[_Search]:
     """Search the trees of one batch of prompts until all are decided."""
     decoder = BatchDecoder(model, branching=True)
     searches = [_Search(temperature) for _ in prompts]
-    logits = decoder.prefill(prompts)
+    logits = decoder.prefill(prompts, prefix)
     following = _log_probs(logits[:, None], [[(0, child.tokens[0]) for child in tree.children] for tree in trees])
     for search, tree, values in zip(searches, trees, following, strict=True):
         search.enter(tree, 0.0, {child.tokens[0]: value for child, value in zip(tree.children, values, strict=True)})

@@ -151,7 +151,8 @@ class TorchRuntime:
         for number, (ids, tree) in enumerate(zip(encoded, behind, strict=True), 1):
             self._check_room(len(ids) + tree.depth, f"prompt {number} with its longest label")
         with self._in_evaluation():
-            found = choose(self._bare, encoded, behind, temperature=self.task.temperature)
+            prefix = self._shared_beginning(encoded)
+            found = choose(self._bare, encoded, behind, temperature=self.task.temperature, prefix=prefix)
         return [Choice((known[best],), tuple(probabilities)) for best, probabilities in found]
 
     def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:

@@ -74,7 +74,10 @@ def test_labels_are_chosen_and_measured(tmp_path: Path) -> None:
 
 
 def test_labels_may_be_named_for_a_model_that_knows_none() -> None:
-    assert evaluate(scripted(TEXT), LABELLED, metrics=["accuracy"], labels=["a", "b"]).metrics["accuracy"] == 0.5
+    found = evaluate(scripted(TEXT), LABELLED, metrics=["accuracy"], labels=["a", "b"])
+    assert (found.metrics["accuracy"], found.words) == (0.5, ())
+    found = evaluate(scripted(TEXT), LABELLED, metrics=["accuracy"], labels=["b", "c"])
+    assert found.words == ("6 rows have a right label that the model can't choose: it knows 2 others.",)
 
 
 ASKED = [

@@ -59,6 +59,17 @@ def test_the_likeliest_label_is_chosen(family: str, kind: str) -> None:
         assert sum(choice.probabilities) == pytest.approx(1)
 
 
+def test_a_common_beginning_is_computed_once() -> None:
+    """With it the same labels and probabilities come out."""
+    runtime = runtime_of("llama")
+    prompts = [f"{'the train leaves at seven in the morning ' * 3}{number}" for number in range(6)]
+    assert runtime._shared_beginning(runtime._encode(prompts)) is not None
+    for prompt, choice in zip(prompts, runtime.choose(prompts), strict=True):
+        alone = runtime.choose([prompt])[0]
+        assert choice.labels == alone.labels
+        assert choice.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
+
+
 def test_a_temperature_flattens_the_probabilities() -> None:
     runtime = runtime_of("llama", temperature=3.0)
     scores = brute_force(runtime, PROMPTS[0])
@@ -152,4 +163,4 @@ def test_without_labels_nothing_is_chosen(labels: Any, task: str, words: str) ->
 
 def test_a_prompt_without_room_for_a_label_is_refused() -> None:
     with pytest.raises(DataError, match=r"prompt 2 with its longest label has \d+ tokens, but the model's context is 256"):
-        runtime_of("llama").choose(["a", "0 " * 122])
+        runtime_of("llama").choose(["a", "0 " * 246])
