@@ -139,7 +139,7 @@ def _documentation(tokenizer: Any) -> tuple[ScoredText, ...]:
         return ()
     chosen, total = [], 0
     for text in paragraphs[:: max(1, len(paragraphs) // 40)]:
-        ids = tokenizer(text)["input_ids"][:_WINDOW]
+        ids = tokenizer(text, verbose=False)["input_ids"][:_WINDOW]  # it would warn of texts beyond its context, before they are cut
         if len(ids) > 1 and total + len(ids) <= _MOST_TOKENS:
             chosen.append(ScoredText(tuple(ids), 1))
             total += len(ids)
@@ -152,7 +152,7 @@ def _chat(base: TorchRuntime, template: Template) -> tuple[ScoredText, ...]:
     found = []
     for question, answer in zip(QUESTIONS, answers, strict=True):
         prompt = template.encode_prompt(question, base.tokenizer)
-        ids = base.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
+        ids = base.tokenizer(answer.text, add_special_tokens=False, verbose=False)["input_ids"]
         if ids:
             found.append(ScoredText((*prompt, *ids), len(prompt)))
     return tuple(found)

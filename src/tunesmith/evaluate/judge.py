@@ -161,7 +161,7 @@ def answer_room(runtime: Runtime, template: Template | None, rows: Sequence[Mapp
     if template is None:
         return 1
     texts = [text for row in rows for text in template.answers(row)]
-    longest = max((len(runtime.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts), default=0)
+    longest = max((len(runtime.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) for text in texts), default=0)
     return min(longest * 3 // 2 + 8, MOST_NEW_TOKENS)
 
 
@@ -184,7 +184,8 @@ def _others(base: Evaluation | None, tuned: Evaluation) -> dict[str, tuple[float
     """Return further figures of both models by name."""
     if base is None:
         return {}
-    return {name: (base.metrics[name], value) for name, value in tuned.metrics.items() if name in base.metrics and "[" not in name}
+    shown = {name: value for name, value in tuned.metrics.items() if "[" not in name and name != "threshold"}
+    return {name: (base.metrics[name], value) for name, value in shown.items() if name in base.metrics}
 
 
 # What costs nothing

@@ -165,6 +165,8 @@ def _reasons(verdict: Verdict, to_base: Difference | None, floor: Difference | N
             f"{names.tuned[:1].upper()}{names.tuned[1:]} is better than {names.base}, but not shown to be better than always giving the "
             "most frequent answer: it learnt how answers look, not which one is right."
         ]
+    if not to_base.num_different:
+        return ["Not a single row comes out differently."]
     width = (to_base.high - to_base.low) / 2
     return [
         f"The interval includes 0. With these rows a difference below about {difference_words(verdict.metric, width)[1:]} can't be seen."
@@ -192,7 +194,7 @@ def with_forgetting(verdict: Verdict, found: Mapping[str, Any] | None) -> Verdic
 
 # Numbers in words
 
-_PERCENT = frozenset({"accuracy", "exact_match", "balanced_accuracy", "schema_valid", "token_accuracy"})
+_PERCENT = frozenset({"accuracy", "exact_match", "balanced_accuracy", "schema_valid", "token_accuracy", "threshold_accuracy"})
 _METRIC_WORDS = {
     "exact_match": "exact answers",
     "rougeL": "ROUGE-L",
