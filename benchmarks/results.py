@@ -48,7 +48,7 @@ EXPERIMENTS = {
     "banking77-adapter": Experiment("banking77", (*BANKING, "--method", "adapter", "--num_train_epochs", "1")),
     "e2e_nlg-lora": Experiment("e2e_nlg", ("--method", "lora", "--num_train_epochs", "1", "--per_device_train_batch_size", "32"), 96),
     "tldr_commands-lora": Experiment(
-        "tldr_commands", ("--method", "lora", "--num_train_epochs", "1", "--per_device_train_batch_size", "32"), 96
+        "tldr_commands", ("--method", "lora", "--num_train_epochs", "2", "--per_device_train_batch_size", "32"), 96
     ),
 }
 
