@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tunesmith.runtime.batches import plan_batches
 from tunesmith.runtime.decoding import BatchDecoder, Prefix
 from tunesmith.runtime.label_tree import Node
+from tunesmith.runtime.sampling import check_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,5 +173,6 @@ def _log_probs(logits: Tensor, asked: Sequence[Sequence[tuple[int, int]]]) -> li
     columns = [column for pairs in asked for column, _ in pairs]
     tokens = [token for pairs in asked for _, token in pairs]
     totals = logits.float().logsumexp(dim=-1)  # (B, N)
+    check_numbers(totals)
     values = iter((logits[rows, columns, tokens].float() - totals[rows, columns]).double().tolist())
     return [[next(values) for _ in pairs] for pairs in asked]

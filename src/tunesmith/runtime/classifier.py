@@ -8,6 +8,7 @@ from tunesmith.data.templates import PromptValue
 from tunesmith.errors import UsageError
 from tunesmith.runtime.head_runtime import HeadRuntime
 from tunesmith.runtime.protocol import Choice
+from tunesmith.runtime.sampling import check_numbers
 
 
 class ClassifierRuntime(HeadRuntime):
@@ -34,6 +35,7 @@ class ClassifierRuntime(HeadRuntime):
         for batch, _, output in self.outputs(encoded, batch_size=batch_size):
             logits = output.logits.float() / self.task.temperature  # (B, labels)
             self.check_outputs(logits.shape[-1])
+            check_numbers(logits)
             chances = logits.sigmoid() if self.task.multi_label else logits.softmax(dim=-1)
             for place, row in zip(batch, chances.double().tolist(), strict=True):
                 found[place] = self._choice(row)

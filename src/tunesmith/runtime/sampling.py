@@ -61,8 +61,7 @@ class Sampling:
         """
         logits = logits.float()
         highest, tokens = logits.max(dim=-1)
-        if not highest.isfinite().all():
-            raise ModelError("the model computes values that are not numbers", fix="Load it with --torch_dtype float32")
+        check_numbers(highest)
         if self.temperature == 0:
             return [int(token) for token in tokens.tolist()]
         # Dividing after the highest is subtracted keeps tiny temperatures from overflowing.
@@ -81,3 +80,16 @@ class Sampling:
         places = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
         tokens = places if order is None else order.gather(-1, places)
         return [int(token) for token in tokens[:, 0].tolist()]
+
+
+def check_numbers(values: Tensor) -> None:
+    """Refuse what a model computes when it overflows.
+
+    Args:
+        values: the greatest logits, or what is made of all of them.
+
+    Raises:
+        ModelError: when one is not a finite number.
+    """
+    if not values.isfinite().all():
+        raise ModelError("the model computes values that are not numbers", fix="Load it with --torch_dtype float32")

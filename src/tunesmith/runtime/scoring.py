@@ -16,6 +16,7 @@ from tunesmith.data.tokenize import IGNORE_INDEX, Segment, encode_examples, merg
 from tunesmith.runtime.batches import plan_batches
 from tunesmith.runtime.decoding import BatchDecoder
 from tunesmith.runtime.protocol import Likelihood
+from tunesmith.runtime.sampling import check_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,6 +115,7 @@ def _score(model: PreTrainedModel, rows: Sequence[Scored], windows: Sequence[_Wi
         log_probs, likeliest = _token_scores(logits, tokens)
         for place, count in enumerate(num_scored):
             begin = max(0, most - count - column)  # rows are aligned at their ends: shorter answers begin later
+            check_numbers(log_probs[place, begin:].exp())  # a token that is excluded has a logarithm of minus infinity
             sums[place] += float(log_probs[place, begin:].sum())
             greedy[place] &= bool(likeliest[place, begin:].all())
         column += tokens.shape[1]
@@ -123,4 +125,5 @@ def _score(model: PreTrainedModel, rows: Sequence[Scored], windows: Sequence[_Wi
 def _token_scores(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log-probabilities ``(B, N)`` of tokens, in float64, and whether each is the likeliest."""
     chosen = logits.gather(-1, tokens[..., None])[..., 0].float()
+    # columns of rows that are padded there are not numbers with some kernels; they are not looked at
     return (chosen - logits.float().logsumexp(dim=-1)).double().cpu(), (logits.argmax(dim=-1) == tokens).cpu()

@@ -11,7 +11,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.data.tokenize import IGNORE_INDEX, encode_examples
-from tunesmith.errors import DataError, UsageError
+from tunesmith.errors import DataError, ModelError, UsageError
 from tunesmith.runtime.label_tree import label_tree
 from tunesmith.runtime.torch_runtime import TorchRuntime
 
@@ -159,6 +159,15 @@ def test_without_labels_nothing_is_chosen(labels: Any, task: str, words: str) ->
     runtime = TorchRuntime(tiny_model("llama"), tiny_tokenizer(), TEXT, TaskRecord(task))
     with pytest.raises(UsageError, match=words):
         runtime.choose(["a"], labels)
+
+
+def test_what_is_not_a_number_chooses_nothing() -> None:
+    runtime = runtime_of("llama")
+    runtime.model.model.norm.weight.data[:] = float("nan")
+    with pytest.raises(ModelError, match="not numbers"):
+        runtime.choose(["a"])
+    with pytest.raises(ModelError, match="not numbers"):
+        runtime.log_likelihoods([("a", "b")])
 
 
 def test_a_prompt_without_room_for_a_label_is_refused() -> None:
