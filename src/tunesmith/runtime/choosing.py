@@ -99,6 +99,7 @@ def choose(
     *,
     temperature: float = 1.0,
     prefix: Prefix | None = None,
+    batch_size: int | None = None,
 ) -> list[tuple[int, list[float]]]:
     """Return the likeliest label of each prompt and the probabilities of all labels.
 
@@ -108,6 +109,7 @@ def choose(
         trees: the labels behind each prompt; prompts whose labels have the same tokens may share a tree.
         temperature: log-probabilities are divided by it before they become probabilities.
         prefix: keys and values of what all prompts begin with, where that is known.
+        batch_size: prompts at once; by default as many as a budget of tokens allows.
 
     Returns: the label's number, exactly the one of the greatest log-likelihood (the first of equals), and probabilities normalized over the
         labels. Beginnings that together weigh less than 1/1000 stay unscored; what they can weigh at most is shared out evenly among
@@ -115,7 +117,7 @@ def choose(
     """
     longest = max((tree.depth for tree in trees), default=0)
     chosen: dict[int, tuple[int, list[float]]] = {}
-    for batch in plan_batches([len(prompt) for prompt in prompts], max_new_tokens=longest):
+    for batch in plan_batches([len(prompt) for prompt in prompts], max_new_tokens=longest, batch_size=batch_size):
         searches = _search(model, [prompts[place] for place in batch], [trees[place] for place in batch], temperature, prefix)
         for place, search in zip(batch, searches, strict=True):
             best = min(search.scored, key=lambda label: (-search.scored[label], label))

@@ -88,8 +88,13 @@ class TorchRuntime:
         seed: int | None = None,
         batch_size: int | None = None,
     ) -> list[Answer]:
-        """Answer every prompt, in their order; see `Runtime.generate`."""
+        """Answer every prompt, in their order; see `Runtime.generate`.
+
+        A model that was trained to write labels answers with the likeliest of them, unless a temperature asks for drawn text.
+        """
         sampling = Sampling(temperature, top_p, seed)
+        if self._answers_by_label(sampling):
+            return [Answer(choice.labels[0], True, 0) for choice in self._choices(prompts, self.task.labels, batch_size)]
         encoded = self._encode(prompts)
         rows = self._rows(encoded, sampling, max_new_tokens)
         batches = plan_batches([len(prompt) for prompt in encoded], max_new_tokens=max_new_tokens, batch_size=batch_size)
@@ -117,6 +122,9 @@ class TorchRuntime:
         Keys and values of the last streamed prompt and answer are kept: in a conversation only what is new is computed.
         """
         sampling = Sampling(temperature, top_p, seed)
+        if self._answers_by_label(sampling):
+            yield self._choices([prompt], self.task.labels)[0].labels[0]
+            return
         encoded = self._encode([prompt])
         row = self._rows(encoded, sampling, max_new_tokens)[0]
         text = TextStream(self._rule, self.tokenizer)
@@ -141,10 +149,16 @@ class TorchRuntime:
         The label is exactly the likeliest one. Probabilities are the labels' likelihoods divided by their sum, to within 1/1000:
         labels that together weigh less are not scored to the end (see :func:`tunesmith.runtime.choosing.choose`).
         """
+        return self._choices(prompts, self._known_labels(labels))
+
+    def _answers_by_label(self, sampling: Sampling) -> bool:
+        task = self.task
+        return task.name == "text-classification" and bool(task.labels) and not task.multi_label and sampling.temperature == 0
+
+    def _choices(self, prompts: Sequence[PromptValue], known: tuple[str, ...], batch_size: int | None = None) -> list[Choice]:
         from tunesmith.runtime.choosing import choose
         from tunesmith.runtime.label_tree import LabelTrees
 
-        known = self._known_labels(labels)
         encoded = self._encode(prompts)
         trees = LabelTrees(known, self.template, self.tokenizer)
         behind = [trees.behind(prompt) for prompt in prompts]
@@ -152,7 +166,7 @@ class TorchRuntime:
             self._check_room(len(ids) + tree.depth, f"prompt {number} with its longest label")
         with self._in_evaluation():
             prefix = self._shared_beginning(encoded)
-            found = choose(self._bare, encoded, behind, temperature=self.task.temperature, prefix=prefix)
+            found = choose(self._bare, encoded, behind, temperature=self.task.temperature, prefix=prefix, batch_size=batch_size)
         return [Choice((known[best],), tuple(probabilities)) for best, probabilities in found]
 
     def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:

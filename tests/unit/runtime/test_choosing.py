@@ -77,6 +77,15 @@ def test_a_temperature_flattens_the_probabilities() -> None:
     assert runtime.choose(PROMPTS[:1])[0].probabilities == pytest.approx([weight / sum(weights) for weight in weights], abs=1e-3)
 
 
+def test_a_model_of_labels_answers_with_one_of_them() -> None:
+    runtime = runtime_of("llama")
+    chosen = [choice.labels[0] for choice in runtime.choose(PROMPTS)]
+    assert [answer.text for answer in runtime.generate(PROMPTS, max_new_tokens=3, batch_size=2)] == chosen
+    assert list(runtime.stream(PROMPTS[0])) == chosen[:1]
+    drawn = runtime.generate(PROMPTS[:1], max_new_tokens=3, temperature=1.0, seed=0)[0]
+    assert drawn.num_tokens == 3
+
+
 def test_only_a_part_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 200 labels of which few are likely, most are never looked at."""
     from tunesmith.runtime.decoding import BatchDecoder
