@@ -99,7 +99,8 @@ def test_plain_tools_give_the_same_greedy_answers(finished: tuple[str, Path]) ->
         model = PeftModel.from_pretrained(model, out / "adapter")
     runtime = tunesmith.load(out, dtype="float32")
     prompts = [f"thing number {number} in the shop" for number in range(5)]
-    ours = [answer.text for answer in runtime.generate(prompts, max_new_tokens=8)]
+    free = runtime.with_template(runtime.template)  # without the labels, among which it would choose
+    ours = [answer.text for answer in free.generate(prompts, max_new_tokens=8)]
     plain = []
     for prompt in prompts:
         text = runtime.template.prompt(prompt, tokenizer)
@@ -175,7 +176,7 @@ def test_the_real_model_learns_real_messages(tmp_path: Path, sample_model: Path)
     assert metrics["eval_loss"] < 0.7 * metrics["base_eval_loss"]
     runtime = tunesmith.load(out, dtype="float32")
     prompts = ["thanks a million for covering my shift!", "WHERE is my order, it is three weeks late and nobody answers"]
-    answers = runtime.generate(prompts, max_new_tokens=8)
+    answers = runtime.with_template(runtime.template).generate(prompts, max_new_tokens=8)
     assert all(answer.stopped for answer in answers)
     tones = {"grateful", "apologetic", "urgent", "annoyed", "cheerful", "formal"}
     assert {answer.text for answer in answers} <= tones
