@@ -152,11 +152,12 @@ class Comparing:
     """Asks how alike two texts are."""
 
     runtime: EmbedderRuntime
+    reference_column: str | None = None
     offers: frozenset[Needs] = frozenset({"scores"})
 
     def references(self, row: Row) -> list[str]:
         """Return the label or score of a pair."""
-        return labels_of_cell(row.get(self.runtime.task.label_column or "label"))
+        return labels_of_cell(row.get(self.reference_column or self.runtime.task.label_column or "label"))
 
     def predict(self, rows: Sequence[Row], needs: frozenset[Needs]) -> list[Prediction]:
         """Return the cosine of each pair."""
@@ -184,18 +185,16 @@ def asking(
     Raises:
         UsageError: for labels where none are chosen.
     """
-    from tunesmith.runtime.embedder import EmbedderRuntime
-    from tunesmith.runtime.tagger import TaggerRuntime
+    from tunesmith.evaluate.tagging import Tagging
 
     task = runtime.task
-    if isinstance(runtime, EmbedderRuntime):
-        return Comparing(runtime)
-    if isinstance(runtime, TaggerRuntime):
-        from tunesmith.evaluate.tagging import Tagging
-
-        return Tagging(runtime)
+    headed: Any = runtime  # by its task it can compare, or tag, whatever computes
     if labels and task.head:
-        raise UsageError("--labels has no effect: the model's head has labels of its own", fix="Leave it out")
+        raise UsageError(f"--labels has no effect on a model with a head for {task.name}", fix="Leave it out")
+    if task.head and task.name == "similarity":
+        return Comparing(headed, reference_column)
+    if task.head and task.name == "token-classification":
+        return Tagging(headed, reference_column)
     known = tuple(labels) or (task.labels if task.name == "text-classification" else ())
     if known and not (task.multi_label and not task.head):
         return Choosing(runtime, known, reference_column)

@@ -195,11 +195,12 @@ class ScriptedEmbedder(EmbedderRuntime):
         return [float(row["says"]) for row in prompts]
 
 
-def pairs(labels: Sequence[Any], threshold: float | None = 0.5) -> Evaluation:
+def pairs(labels: Sequence[Any], threshold: float | None = 0.5, *, gold: int = 0, options: Mapping[str, Any] | None = None) -> Evaluation:
     model: Any = tiny_model("llama")
     task = TaskRecord("similarity", head=True, text_columns=("text1", "text2"), label_column="label", threshold=threshold)
-    rows = [{"text1": "a", "text2": "b", "label": label, "says": says} for label, says in zip(labels, (0.9, 0.4, 0.3, 0.8), strict=True)]
-    return evaluate(ScriptedEmbedder(model, tiny_tokenizer(), task), rows)
+    texts = {"text1": "a", "text2": "b", "gold": gold}
+    rows = [{**texts, "label": label, "says": says} for label, says in zip(labels, (0.9, 0.4, 0.3, 0.8), strict=True)]
+    return evaluate(ScriptedEmbedder(model, tiny_tokenizer(), task), rows, **(options or {}))
 
 
 def test_pairs() -> None:
@@ -207,6 +208,11 @@ def test_pairs() -> None:
     assert (found.metrics["threshold_accuracy"], found.metrics["threshold"], found.metrics["auc"]) == (0.5, 0.5, 0.75)
     assert found.rows["threshold_accuracy"] == [1, 0, 1, 0]
     assert list(pairs([0.9, 0.5, 0.1, 0.7]).metrics) == ["spearman"]
+    assert pairs([None] * 4, gold=1, options={"reference_column": "gold", "metrics": ["threshold_accuracy"]}).rows[
+        "threshold_accuracy"
+    ] == [1, 0, 0, 1]
+    with pytest.raises(UsageError, match="--labels has no effect on a model with a head for similarity"):
+        pairs([1, 0, 1, 0], options={"labels": ["a"]})
     assert pairs([1, 0, 0, 1], None).metrics["threshold"] == pytest.approx(0.6)
 
 
