@@ -14,8 +14,7 @@ from tunesmith import api
 pytestmark = pytest.mark.integration
 
 #: The least contrast of any text with what is behind it (WCAG 2.2, success criterion 1.4.3: 4.5 to 1), and which text that is.
-CONTRAST = """
-(() => {
+CONTRAST = """(() => {
   const parts = text => {
     const found = text.match(/[\\d.]+/g).map(Number), scale = text.startsWith('color(') ? 255 : 1;
     return [...found.slice(0, 3).map(value => value * scale), found.length > 3 ? found[3] : 1];
