@@ -70,7 +70,7 @@ def diagnose(run: RunFiles) -> Diagnosis:
         return Diagnosis(
             findings, "Nothing stands out: the run gained over its base.", f'tunesmith generate -m {shlex.quote(str(run.folder))} "…"'
         )
-    longer = (("num_train_epochs", f"{2 * _epochs(run):g}"),)
+    longer = (("num_train_epochs", f"{2 * _epochs(run):.3g}"),)
     return Diagnosis(findings, "Nothing stands out. Longer training is the cheapest thing to try.", again(run, longer))
 
 
@@ -178,7 +178,7 @@ def _learning(run: RunFiles) -> Iterator[Finding]:
             topic,
             "unsure",
             f"Too few losses were logged ({len(train)}) to judge by.",
-            change=(("num_train_epochs", f"{2 * _epochs(run):g}"),),
+            change=(("num_train_epochs", f"{2 * _epochs(run):.3g}"),),
         )
         return
     first, last = train[0][1], train[-1][1]
@@ -197,7 +197,7 @@ def _learning(run: RunFiles) -> Iterator[Finding]:
     lowest_last = not validation or validation[-1][1] <= min(loss for _, loss in validation) * 1.001
     if quarter - last > STILL_FALLING * quarter and lowest_last and last > 0.05:
         evidence = f"The losses were still falling when training ended (training loss {quarter:.3g} to {last:.3g} over the last quarter)."
-        yield Finding(topic, "likely", evidence, change=(("num_train_epochs", f"{2 * _epochs(run):g}"),))
+        yield Finding(topic, "likely", evidence, change=(("num_train_epochs", f"{2 * _epochs(run):.3g}"),))
         return
     yield Finding(topic, "good", f"The training loss fell from {first:.3g} to {last:.3g} and had levelled out.")
 
