@@ -45,9 +45,13 @@ def main() -> None:
         path = Path(folder) / "train.jsonl"
         with path.open("w") as file:
             file.writelines(defective(chosen.rows))
-        before, wall, cpu = peak_gib(), time.perf_counter(), time.process_time()
         from tunesmith.data.doctor.examine import examine
 
+        # A few rows first: what is loaded once (detectors, tables of languages) is no matter of rows.
+        few = Path(folder) / "few.jsonl"
+        few.write_text("".join(defective(2 * DEFECT_EVERY + 1)))
+        examine({"train": [few]})
+        before, wall, cpu = peak_gib(), time.perf_counter(), time.process_time()
         report = examine({"train": [path]}, checks=chosen.checks.split(",") if chosen.checks else None)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         found = {check: count for (check, _), count in report.counts.items()}
