@@ -35,30 +35,33 @@ class _Search:
     """The state of one prompt.
 
     Attributes:
+        temperature: of the probabilities.
+        most_unscored: the part of them that may stay unscored; 1 when only the likeliest label is asked for.
         open: (log-probability up to and with the first token of the node, the node).
         scored: label -> its log-probability.
     """
 
     temperature: float
+    most_unscored: float = MOST_UNSCORED
     open: list[tuple[float, Node]] = field(default_factory=list)
     scored: dict[int, float] = field(default_factory=dict)
 
     def take_wanted(self) -> list[tuple[float, Node]]:
         """Take out the nodes that have to be looked into, whatever is found in them.
 
-        Probabilities only fall further down the tree. So the nodes that hold more than `MOST_UNSCORED` of what is there now have to be
+        Probabilities only fall further down the tree. So the nodes that hold more than ``most_unscored`` of what is there now have to be
         opened before less than that can be left, and so has a node likelier than the best label found.
         """
         if not self.open:
             return []
         self.open.sort(key=lambda entry: -entry[0])
-        top = max(self.open[0][0], max(self.scored.values(), default=-math.inf))
-        best = max(self.scored.values(), default=-math.inf)
+        best = max(self.scored.values(), default=self.open[0][0])  # with nothing scored yet, the likeliest beginning comes first
+        top = max(self.open[0][0], best)
         masses = [self._mass(log_prob, node, top) for log_prob, node in self.open]
         unscored = sum(masses)
         total = unscored + sum(math.exp((log_prob - top) / self.temperature) for log_prob in self.scored.values())
         num_wanted = 0
-        while num_wanted < len(self.open) and (unscored > MOST_UNSCORED * total or self.open[num_wanted][0] >= best):
+        while num_wanted < len(self.open) and (unscored > self.most_unscored * total or self.open[num_wanted][0] >= best):
             unscored -= masses[num_wanted]
             num_wanted += 1
         wanted, self.open = self.open[:num_wanted], self.open[num_wanted:]
@@ -100,6 +103,7 @@ def choose(
     temperature: float = 1.0,
     prefix: Prefix | None = None,
     batch_size: int | None = None,
+    most_unscored: float = MOST_UNSCORED,
 ) -> list[tuple[int, list[float]]]:
     """Return the likeliest label of each prompt and the probabilities of all labels.
 
@@ -110,6 +114,7 @@ def choose(
         temperature: log-probabilities are divided by it before they become probabilities.
         prefix: keys and values of what all prompts begin with, where that is known.
         batch_size: prompts at once; by default as many as a budget of tokens allows.
+        most_unscored: the part of the labels' probability that may stay unscored; with 1 the label is as exact, and probabilities are not.
 
     Returns: the label's number, exactly the one of the greatest log-likelihood (the first of equals), and probabilities normalized over the
         labels. Beginnings that together weigh less than 1/1000 stay unscored; what they can weigh at most is shared out evenly among
@@ -118,7 +123,9 @@ def choose(
     longest = max((tree.depth for tree in trees), default=0)
     chosen: dict[int, tuple[int, list[float]]] = {}
     for batch in plan_batches([len(prompt) for prompt in prompts], max_new_tokens=longest, batch_size=batch_size):
-        searches = _search(model, [prompts[place] for place in batch], [trees[place] for place in batch], temperature, prefix)
+        searches = _search(
+            model, [prompts[place] for place in batch], [trees[place] for place in batch], _Search(temperature, most_unscored), prefix
+        )
         for place, search in zip(batch, searches, strict=True):
             best = min(search.scored, key=lambda label: (-search.scored[label], label))
             chosen[place] = best, search.probabilities(len(trees[place].labels))
@@ -126,11 +133,11 @@ def choose(
 
 
 def _search(
-    model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], temperature: float, prefix: Prefix | None
+    model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], start: _Search, prefix: Prefix | None
 ) -> list[_Search]:
-    """Search the trees of one batch of prompts until all are decided."""
+    """Search the trees of one batch of prompts until all are decided; ``start`` is the state that each begins with."""
     decoder = BatchDecoder(model, branching=True)
-    searches = [_Search(temperature) for _ in prompts]
+    searches = [_Search(start.temperature, start.most_unscored) for _ in prompts]
     logits = decoder.prefill(prompts, prefix)
     following = _log_probs(logits[:, None], [[(0, child.tokens[0]) for child in tree.children] for tree in trees])
     for search, tree, values in zip(searches, trees, following, strict=True):

@@ -94,7 +94,7 @@ class TorchRuntime:
         """
         sampling = Sampling(temperature, top_p, seed)
         if self._answers_by_label(sampling):
-            return [Answer(choice.labels[0], True, 0) for choice in self._choices(prompts, self.task.labels, batch_size)]
+            return [Answer(choice.labels[0], True, 0) for choice in self._choices(prompts, self.task.labels, batch_size, most_unscored=1.0)]
         encoded = self._encode(prompts)
         rows = self._rows(encoded, sampling, max_new_tokens)
         batches = plan_batches([len(prompt) for prompt in encoded], max_new_tokens=max_new_tokens, batch_size=batch_size)
@@ -123,7 +123,7 @@ class TorchRuntime:
         """
         sampling = Sampling(temperature, top_p, seed)
         if self._answers_by_label(sampling):
-            yield self._choices([prompt], self.task.labels)[0].labels[0]
+            yield self._choices([prompt], self.task.labels, most_unscored=1.0)[0].labels[0]
             return
         encoded = self._encode([prompt])
         row = self._rows(encoded, sampling, max_new_tokens)[0]
@@ -155,8 +155,15 @@ class TorchRuntime:
         task = self.task
         return task.name == "text-classification" and bool(task.labels) and not task.multi_label and sampling.temperature == 0
 
-    def _choices(self, prompts: Sequence[PromptValue], known: tuple[str, ...], batch_size: int | None = None) -> list[Choice]:
-        from tunesmith.runtime.choosing import choose
+    def _choices(
+        self,
+        prompts: Sequence[PromptValue],
+        known: tuple[str, ...],
+        batch_size: int | None = None,
+        *,
+        most_unscored: float | None = None,
+    ) -> list[Choice]:
+        from tunesmith.runtime.choosing import MOST_UNSCORED, choose
         from tunesmith.runtime.label_tree import LabelTrees
 
         encoded = self._encode(prompts)
@@ -165,8 +172,15 @@ class TorchRuntime:
         for number, (ids, tree) in enumerate(zip(encoded, behind, strict=True), 1):
             self._check_room(len(ids) + tree.depth, f"prompt {number} with its longest label")
         with self._in_evaluation():
-            prefix = self._shared_beginning(encoded)
-            found = choose(self._bare, encoded, behind, temperature=self.task.temperature, prefix=prefix, batch_size=batch_size)
+            found = choose(
+                self._bare,
+                encoded,
+                behind,
+                temperature=self.task.temperature,
+                prefix=self._shared_beginning(encoded),
+                batch_size=batch_size,
+                most_unscored=MOST_UNSCORED if most_unscored is None else most_unscored,
+            )
         return [Choice((known[best],), tuple(probabilities)) for best, probabilities in found]
 
     def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:

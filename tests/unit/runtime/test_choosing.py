@@ -12,7 +12,8 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.data.tokenize import IGNORE_INDEX, encode_examples
 from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.runtime.label_tree import label_tree
+from tunesmith.runtime.choosing import _Search
+from tunesmith.runtime.label_tree import Node, label_tree
 from tunesmith.runtime.torch_runtime import TorchRuntime
 
 # some begin alike, one is the beginning of another, and one ends with a blank character that is no blank
@@ -79,8 +80,9 @@ def test_a_temperature_flattens_the_probabilities() -> None:
 
 def test_a_model_of_labels_answers_with_one_of_them() -> None:
     runtime = runtime_of("llama")
-    chosen = [choice.labels[0] for choice in runtime.choose(PROMPTS)]
-    assert [answer.text for answer in runtime.generate(PROMPTS, max_new_tokens=3, batch_size=2)] == chosen
+    prompts = PROMPTS + [f"{'long ' * number}{number}" for number in range(20)]
+    chosen = [choice.labels[0] for choice in runtime.choose(prompts)]
+    assert [answer.text for answer in runtime.generate(prompts, max_new_tokens=3, batch_size=2)] == chosen
     assert list(runtime.stream(PROMPTS[0])) == chosen[:1]
     drawn = runtime.generate(PROMPTS[:1], max_new_tokens=3, temperature=1.0, seed=0)[0]
     assert drawn.num_tokens == 3
@@ -104,8 +106,20 @@ def test_only_a_part_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BatchDecoder, "extend", counting)
     choice = runtime.choose(["which?"], labels)[0]
     assert num_scored < 60
+    with_probabilities, num_scored = num_scored, 0
+    assert runtime._choices(["which?"], tuple(labels), most_unscored=1.0)[0].labels == choice.labels
+    assert num_scored <= with_probabilities
     scores = [found.log_prob for found in runtime.log_likelihoods([("which?", label) for label in labels])]
     assert choice.labels == (labels[max(range(200), key=lambda place: scores[place])],)
+
+
+def test_only_what_has_to_be_is_looked_into() -> None:
+    a, b, c = (Node(tokens=(number, 9), labels=(number,)) for number in range(3))
+    entries = [(-2.0, b), (-1.0, a), (-9.0, c)]
+    assert _Search(1.0, 1.0, list(entries)).take_wanted() == [(-1.0, a)]  # the label alone: the likeliest beginning first
+    assert _Search(1.0, 1e-3, list(entries)).take_wanted() == [(-1.0, a), (-2.0, b)]  # c holds less than 1/1000
+    assert _Search(1.0, 1.0, list(entries), {3: -1.5}).take_wanted() == [(-1.0, a)]  # b can't win any more
+    assert _Search(1.0, 1.0, list(entries), {3: -0.5}).take_wanted() == []
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
