@@ -82,6 +82,8 @@ DATA: dict[str, tuple[str, str | bytes, str]] = {
     "messages that are text": ("chat.jsonl", '{"messages": "hello"}\n' * 3, "messages"),
     "messages without roles": ("roles.jsonl", '{"messages": [{"content": "hi"}]}\n' * 3, "role"),
     "messages without an answer": ("user.jsonl", '{"messages": [{"role": "user", "content": "hi"}]}\n' * 3, "row 1"),
+    "brackets without end": ("nested.json", "[" * 200_000, "nested.json"),
+    "a line of brackets": ("nested.jsonl", '{"text": ' + "[" * 200_000, "nested.jsonl"),
     "object instead of rows": ("object.json", '{"text": "a", "label": "b"', "object.json"),
 }
 

@@ -34,7 +34,7 @@ def json_shape(path: Path) -> str:
             return "list"
         try:
             first = json.loads(head)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "object" if head.rstrip() in ("{", "") or not head.rstrip().endswith("}") else "lines"
         if isinstance(first, dict) and _container(first) and not _first_line(file):
             return "object"
@@ -77,7 +77,7 @@ def _lines(path: Path) -> Iterator[Row]:
                 continue
             try:
                 value = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"line {number} is not JSON: {error}", file=str(path), fix=_LINE_FIX) from error
             if not isinstance(value, dict):
                 raise DataError(f"line {number} is {_kind(value)}, not an object", file=str(path), fix=_LINE_FIX)
@@ -99,7 +99,7 @@ def _list(path: Path) -> Iterator[Row]:
                 return
             try:
                 value, end = decoder.raw_decode(buffer)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 more = next(chunks, None)
                 if more is None:
                     place = f"row {row + 1}, near line {line}"
@@ -132,7 +132,7 @@ def _object(path: Path) -> Iterator[Row]:
         text = file.read().decode("utf-8-sig")
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _neither(path, error) from error
     key = _container(value) if isinstance(value, dict) else None
     if key is not None:
