@@ -1,7 +1,7 @@
 """The honest result: whether a tuned model beats its base and what costs nothing, in one word, in sentences and in numbers.
 
-It is a *gain* when the 95% interval of the difference lies above zero, against the base model and against the most frequent answer alike
-(a model that was taught shuffled labels beats a base that rambles, but not that); *worse* when it lies below zero against the base;
+It is a *gain* when the 95% interval of the difference to the base model lies above zero, and so does the 99% interval to the most
+frequent answer (a model that was taught shuffled labels beats a base that rambles, but not that); *worse* when it lies below zero against the base;
 anything else is *no gain shown*, which is not the same as *no gain*: the sentences say what could have been seen.
 """
 
@@ -22,6 +22,8 @@ from tunesmith.evaluate.bootstrap import Difference, paired_difference
 
 VERDICT_FILE = "verdict.json"
 CONFIDENCE = 0.95
+#: Asked for against the most frequent answer: a model that gives known labels at random beats it by luck in one of forty runs at 95%.
+FLOOR_CONFIDENCE = 0.99
 #: Perplexity on general text may rise by so much before it is called forgetting.
 FORGETTING_RATIO = 1.1
 
@@ -107,8 +109,8 @@ def decide(
     """
     names, baselines = names or Names(), baselines or {}
     against = {name: paired_difference(scores, tuned, confidence=CONFIDENCE, seed=seed) for name, scores in baselines.items()}
-    floor = against.get(MAJORITY)
-    to_base = paired_difference(base, tuned, confidence=CONFIDENCE, seed=seed) if base is not None else floor
+    floor = paired_difference(baselines[MAJORITY], tuned, confidence=FLOOR_CONFIDENCE, seed=seed) if MAJORITY in baselines else None
+    to_base = paired_difference(base, tuned, confidence=CONFIDENCE, seed=seed) if base is not None else against.get(MAJORITY)
     outcome: Outcome = "no gain shown"
     if to_base is not None and to_base.is_worse:
         outcome = "worse"
@@ -160,6 +162,8 @@ def _reasons(verdict: Verdict, to_base: Difference | None, floor: Difference | N
             f"Of {to_base.num_rows:,} rows {to_base.num_better} come out better and {to_base.num_worse} worse, which chance alone does in "
             f"{to_base.chance:.0%} of cases (exact sign test): too few rows to show anything."
         ]
+    if to_base.is_better and verdict.base is None:
+        return ["Against the most frequent answer a certainty of 99% is asked for, which these rows don't give."]
     if to_base.is_better and floor is not None:
         return [
             f"{names.tuned[:1].upper()}{names.tuned[1:]} is better than {names.base}, but not shown to be better than always giving the "
