@@ -1,8 +1,8 @@
 """The honest result: whether a tuned model beats its base and what costs nothing, in one word, in sentences and in numbers.
 
 It is a *gain* when the 95% interval of the difference to the base model lies above zero, and so does the 99% interval to the most
-frequent answer (a model that was taught shuffled labels beats a base that rambles, but not that); *worse* when it lies below zero against the base;
-anything else is *no gain shown*, which is not the same as *no gain*: the sentences say what could have been seen.
+frequent answer (a model that was taught shuffled labels beats a base that rambles, but not that); *worse* when it lies below zero against
+the base; anything else is *no gain shown*, which is not the same as *no gain*: the sentences say what could have been seen.
 """
 
 from __future__ import annotations
