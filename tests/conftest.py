@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not {"integration", "golden"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.unit)
+
+
+@pytest.fixture(autouse=True)
+def same_process_state() -> Iterator[None]:
+    """The command line sets up logging and the environment of its process; put both back."""
+    root, ours = logging.getLogger(), logging.getLogger("tunesmith")
+    handlers, levels, environment = list(root.handlers), (root.level, ours.level), dict(os.environ)
+    logging.captureWarnings(False)
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

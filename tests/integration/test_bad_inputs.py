@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -287,21 +286,13 @@ def test_there_are_at_least_sixty() -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty working folder with its own cache."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    root = logging.getLogger()
-    handlers, level, variables = list(root.handlers), root.level, dict(os.environ)
-    yield Place(work, tiny_folder)
-    # the command sets up logging for a whole process, and this one goes on
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in os.environ.keys() - variables.keys():
-        del os.environ[name]
+    return Place(work, tiny_folder)
 
 
 def check(arguments: list[object], words: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:

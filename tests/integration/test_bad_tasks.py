@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +99,13 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with its own cache."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    root = logging.getLogger()
-    handlers, level, variables = list(root.handlers), root.level, dict(os.environ)
-    yield work
-    logging.captureWarnings(False)  # the command sets up logging for a whole process, and this one goes on
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in os.environ.keys() - variables.keys():
-        del os.environ[name]
+    return work
 
 
 @pytest.mark.parametrize("name", CASES)

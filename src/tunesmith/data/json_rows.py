@@ -146,7 +146,7 @@ def _object(path: Path) -> Iterator[Row]:
     )
 
 
-def _neither(path: Path, error: ValueError) -> DataError:
+def _neither(path: Path, error: ValueError | RecursionError) -> DataError:
     """Say where a file that is neither lines nor one JSON value goes wrong: where its lines do, when the first is a row."""
     try:
         for _ in _lines(path):

@@ -129,7 +129,8 @@ class Choosing:
         """Choose among the labels."""
         task = self.runtime.task
         rights = [self.references(row) for row in rows]
-        choices = self.runtime.choose(list(rows), None if task.head else self.labels)
+        sure = "probabilities" in needs
+        choices = self.runtime.choose(list(rows), None if task.head else self.labels, probabilities=sure)
         scores: Sequence[Likelihood | None] = [None] * len(rows)
         if "likelihood" in needs:
             scores = self.runtime.log_likelihoods([(row, right[0]) for row, right in zip(rows, rights, strict=True)])
@@ -142,7 +143,7 @@ class Choosing:
                 "text": (text, [", ".join(right)] if task.multi_label else right),
                 "likelihood": (_pair(score), right),
             }
-            more = {"probability": round(max(choice.probabilities), 6)}
+            more = {"probability": round(max(choice.probabilities), 6)} if sure else None
             found.append(_prediction(self.runtime, row, text, right, forms, more=more))
         return found
 

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 NUM_RESAMPLES = 10_000
-#: What chance alone does in more than so many of all cases is not shown.
-MOST_CHANCE = 0.05
-#: An exact test on fewer rows never comes below MOST_CHANCE: five that all got better are 2 / 2**5 = 0.0625, six are 0.031.
-_FEWEST = 6
 #: Above so many rows the exact test needs numbers of thousands of digits.
 _EXACT_UP_TO = 1000
 #: Scores that differ by less are equal.
@@ -40,6 +36,7 @@ class Difference:
         num_rows: rows scored.
         num_better, num_worse: rows on which the second is better, and worse.
         all_or_nothing: whether every difference is of the same size, as with answers that are right or wrong.
+        confidence: of the interval; what chance alone does more often than the rest is not shown.
     """
 
     mean: float
@@ -49,6 +46,7 @@ class Difference:
     num_better: int
     num_worse: int
     all_or_nothing: bool = False
+    confidence: float = 0.95
 
     @property
     def num_different(self) -> int:
@@ -69,9 +67,11 @@ class Difference:
         """Whether so many rows differ that the interval can be believed.
 
         With few rows the bootstrap finds certainty where there is none: five rows that all got better give an interval of no width. So
-        as many have to differ as an exact test needs at least, six; and where answers are right or wrong, that test has to agree.
+        as many have to differ as an exact test needs at least, six for 95% and eight for 99%; and where answers are right or wrong,
+        that test has to agree.
         """
-        return self.chance <= MOST_CHANCE if self.all_or_nothing else self.num_different >= _FEWEST
+        most_chance = 1 - self.confidence + _EQUAL
+        return self.chance <= most_chance if self.all_or_nothing else 2 / 2**self.num_different <= most_chance
 
     @property
     def is_better(self) -> bool:
@@ -130,6 +130,7 @@ def paired_difference(
         num_better=int((differences > _EQUAL).sum()),
         num_worse=int((differences < -_EQUAL).sum()),
         all_or_nothing=bool(len(sizes)) and bool(np.ptp(sizes) <= _EQUAL),
+        confidence=confidence,
     )
 
 

@@ -17,7 +17,7 @@ from tunesmith.data.templates import Template
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluate.baselines import MAJORITY, baseline_answers, majority
 from tunesmith.evaluate.evaluation import Evaluation, evaluate
-from tunesmith.evaluate.finished_run import FinishedRun, examples, read_run, read_splits, references_of, training_examples
+from tunesmith.evaluate.finished_run import FinishedRun, examples, read_run, read_splits, references_of, spread, training_examples
 from tunesmith.evaluate.verdict import VERDICT_FILE, Verdict, decide, with_forgetting, write_verdict
 from tunesmith.metrics import load_metric
 
@@ -33,6 +33,11 @@ VERDICT_ROWS = 200
 SHORT_ANSWER_WORDS = 3
 #: The longest answer that is waited for, however long the references are.
 MOST_NEW_TOKENS = 512
+#: What each model may write in all, if none of its answers ended by itself: a minute or two of a 135M model on two cores. With fewer
+#: rows than `FEWEST_ROWS` little could be shown.
+MOST_GENERATED_TOKENS = 12_000
+FEWEST_ROWS = 30
+CHARACTERS_PER_TOKEN = 4
 
 #: The one metric of a task that decides; it has to mean something for a single row.
 _MAIN_METRICS = {
@@ -62,16 +67,19 @@ def judge_run(folder: Path, *, max_rows: int | None = VERDICT_ROWS) -> Verdict:
     """
     run = read_run(folder, max_rows=max_rows)
     metric = main_metric(run.task, run.template, run.rows)
+    run = affordable(run)
     probed: list[Mapping[str, float]] = []
     base, probe = None, None
     runtime = load_base(run)
     if runtime is not None:
-        base = _evaluate(runtime, run, metric, folder / BASE_PREDICTIONS)
+        base = _evaluate(runtime, run, _metrics(metric), folder / BASE_PREDICTIONS)
         probe = _probe(runtime, probed)
         del runtime
         gc.collect()  # two models need not be in memory at once
     tuned_runtime = load_tuned(run)
-    tuned = _evaluate(tuned_runtime, run, metric, folder / PREDICTIONS)
+    # whether the tuned model is as often right as it is sure; for the base that would cost more than all the rest
+    more = ["calibration"] if run.task.name == "text-classification" and not run.task.multi_label else []
+    tuned = _evaluate(tuned_runtime, run, [*_metrics(metric), *more], folder / PREDICTIONS)
     _probe(tuned_runtime, probed, probe)
     splits = _splits(run)
     baselines = baseline_scores(run, metric, splits)
@@ -150,9 +158,24 @@ def _loading(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _evaluate(runtime: Runtime, run: FinishedRun, metric: str, file: Path) -> Evaluation:
-    # how likely the right answer is found says more than an exact match does, where answers are free text
-    wanted = [metric] if metric != "exact_match" and metric != "rouge" else [metric, "perplexity"]
+def _metrics(metric: str) -> list[str]:
+    """Return what is measured beside the metric that decides: where answers are free text, how likely the right one is says more."""
+    return [metric, "perplexity"] if metric in ("exact_match", "rouge") else [metric]
+
+
+def affordable(run: FinishedRun) -> FinishedRun:
+    """Return the run with so few rows that its judge doesn't take longer than its training: long answers take long to write."""
+    if run.template is None or (run.task.name == "text-classification" and run.task.labels):
+        return run
+    longest = max((len(text) for row in run.rows for text in run.template.answers(row)), default=0)
+    room = min(longest // CHARACTERS_PER_TOKEN * 3 // 2 + 8, MOST_NEW_TOKENS)
+    most = max(FEWEST_ROWS, MOST_GENERATED_TOKENS // room)
+    if len(run.rows) > most:
+        log.info("Answers are long here: both models answer %d of %d held-out rows; tunesmith compare asks all.", most, len(run.rows))
+    return replace(run, rows=tuple(spread(run.rows, most)))
+
+
+def _evaluate(runtime: Runtime, run: FinishedRun, wanted: list[str], file: Path) -> Evaluation:
     return evaluate(runtime, run.rows, metrics=wanted, max_new_tokens=answer_room(runtime, run.template, run.rows), predictions_file=file)
 
 

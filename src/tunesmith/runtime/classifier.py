@@ -18,7 +18,7 @@ class ClassifierRuntime(HeadRuntime):
         """Return the label of each prompt; where several can be right, all that count, joined by commas."""
         return [", ".join(choice.labels) for choice in self._choices(prompts, batch_size)]
 
-    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
+    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Return the labels and the probabilities that the head gives them, tempered as the task says; see `Runtime.choose`.
 
         Raises:

@@ -142,12 +142,13 @@ class Runtime(Protocol):
             UsageError: for a model with a head, which reads no template.
         """
 
-    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
+    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Choose for every prompt among known labels; an answer outside of them can't happen.
 
         Args:
             prompts: as for :meth:`generate`.
             labels: other labels than those of the task (not for a model with a head).
+            probabilities: False where the label alone is asked for, which is cheaper; the probabilities are rough then.
 
         Raises:
             UsageError: when there are no labels to choose from, or the model's task is another one.

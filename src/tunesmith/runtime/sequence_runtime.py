@@ -89,7 +89,7 @@ class SequenceRuntime:
         """Yield the answer in one piece; see `Runtime.stream`."""
         yield self.generate([prompt], max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)[0].text
 
-    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
+    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Choose among labels by their likelihood as answers; see `Runtime.choose`."""
         known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
         if not known or (labels is None and self.task.name != "text-classification"):

@@ -143,13 +143,13 @@ class TorchRuntime:
         """Return a runtime around the same model with another template; see `Runtime.with_template`."""
         return type(self)(self.model, self.tokenizer, template, task)
 
-    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None) -> list[Choice]:
+    def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Choose among labels by their likelihood as answers; see `Runtime.choose`.
 
         The label is exactly the likeliest one. Probabilities are the labels' likelihoods divided by their sum, to within 1/1000:
         labels that together weigh less are not scored to the end (see :func:`tunesmith.runtime.choosing.choose`).
         """
-        return self._choices(prompts, self._known_labels(labels))
+        return self._choices(prompts, self._known_labels(labels), most_unscored=None if probabilities else 1.0)
 
     def _answers_by_label(self, sampling: Sampling) -> bool:
         task = self.task

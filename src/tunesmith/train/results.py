@@ -126,5 +126,7 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run left in ``folder``; other files of the user stay."""
     for name in ("adapter", "model", "checkpoints", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("manifest.json", "metrics.jsonl", "README.md", "cut_rows.jsonl", HELD_OUT_ROWS):
+    written = ("manifest.json", "metrics.jsonl", "README.md", "cut_rows.jsonl", HELD_OUT_ROWS)
+    judged = ("verdict.json", "predictions.jsonl", "predictions_base.jsonl", "report.html")
+    for name in (*written, *judged):
         (folder / name).unlink(missing_ok=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,18 +77,3 @@ def fake_api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
     monkeypatch.setitem(sys.modules, "tunesmith.api", fake)
     monkeypatch.setattr(tunesmith, "api", fake, raising=False)
     return fake
-
-
-@pytest.fixture(autouse=True)
-def same_process_state() -> Iterator[None]:
-    """The command line sets up logging and the environment of its process; put both back."""
-    root, ours = logging.getLogger(), logging.getLogger("tunesmith")
-    handlers, levels, environment = list(root.handlers), (root.level, ours.level), dict(os.environ)
-    logging.captureWarnings(False)
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-    os.environ.clear()
-    os.environ.update(environment)

@@ -45,7 +45,7 @@ FILES: list[tuple[str, Any, str]] = [
     ("a", b"PK", r"file type '' isn't known"),
     ("a.parquet", b"PAR1", r"a\.parquet: the file can't be read as parquet"),
     ("a.jsonl.gz", b"not packed", r"a\.jsonl\.gz: the file can't be read"),
-    ("a.jsonl", '{"tokens": ["a"], "tags": ["O"]}\n', r"a\.jsonl: the row format isn't known: columns tokens, tags.*--text_template"),
+    ("a.jsonl", '{"words": ["a"], "scores": [1]}\n', r"a\.jsonl: the row format isn't known: columns words, scores.*--text_template"),
     ("a.jsonl", '{"text": "a", "label": null}\n{"text": "b", "label": ""}\n', r"row 1: nothing to learn from: column 'label' is empty"),
     ("a.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', r"row 1: nothing to learn from: no message is the assistant's"),
     ("a.jsonl", '{"messages": "hello"}\n', r"a\.jsonl: row 1: column 'messages' is no list of messages"),

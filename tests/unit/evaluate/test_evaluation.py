@@ -37,7 +37,7 @@ class Scripted(TorchRuntime):
         type(self).asked += len(prompts)
         return [Answer(str(row["says"]), not str(row["says"]).endswith("…"), 3) for row in prompts]
 
-    def choose(self, prompts: Sequence[Any], labels: Sequence[str] | None = None) -> list[Choice]:
+    def choose(self, prompts: Sequence[Any], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         known = tuple(labels or self.task.labels)
         return [
             Choice((row["says"],), tuple(0.8 if label == row["says"] else 0.2 / (len(known) - 1) for label in known)) for row in prompts

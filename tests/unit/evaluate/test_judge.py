@@ -43,7 +43,7 @@ class FakeRuntime:
     def with_template(self, template: Template, task: TaskRecord | None = None) -> FakeRuntime:
         return FakeRuntime(self.answer, template, task or TaskRecord(template.task))
 
-    def choose(self, prompts: Sequence[Any], labels: Sequence[str] | None = None) -> list[Choice]:
+    def choose(self, prompts: Sequence[Any], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         found = [self.answer(prompt) for prompt in prompts]
         return [Choice((label,), tuple(0.8 if name == label else 0.1 for name in LABELS)) for label in found]
 
@@ -125,7 +125,7 @@ def test_a_gain(tmp_path: Path, models: dict[str, Any]) -> None:
 
 def test_shuffled_labels_are_no_gain(tmp_path: Path, models: dict[str, Any]) -> None:
     """Whatever a model learns of such data, on new rows it can only know the labels' names; its base doesn't even know these."""
-    for seed in range(5):
+    for seed in range(20):
         rows = letters(140, shuffled=True, seed=seed)
         models |= {"base": FakeRuntime(lambda row: "I am not sure."), "tuned": FakeRuntime(by_chance(seed))}
         verdict = judge_run(write_run(tmp_path / str(seed), rows, rows[100:]))
