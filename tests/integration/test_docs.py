@@ -50,9 +50,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.fixture
 def surroundings(tmp_path: Path, tiny_folder: Path) -> dict[str, str]:
     """A clean folder with data, and the programs on the path."""
-    rows = [row for row in sample_rows("tones") if len(row["phrase"]) < 80][:60]  # the tiny model's context is 256 tokens of two letters
-    for name in ("data.jsonl", "test.jsonl"):
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in (rows if name == "data.jsonl" else rows[:5])))
+    rows = [row for row in sample_rows("tones") if len(row["phrase"]) < 80]  # the tiny model's context is 256 tokens of two letters
+    for name, chosen in (("data.jsonl", rows[:60]), ("test.jsonl", rows[60:65])):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in chosen))
     programs = tmp_path / ".programs"
     programs.mkdir()
     (programs / "program.py").write_text(PROGRAM.format(tiny=str(tiny_folder)))

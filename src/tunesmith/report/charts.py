@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tunesmith.cache import cache_folder
 
 if TYPE_CHECKING:
     from tunesmith.report.run_files import RunFiles
@@ -126,6 +129,8 @@ def calibration_chart(confidence: Sequence[float], right: Sequence[bool], *, num
 
 def _svg(draw: Any, name: str) -> str:
     """Let ``draw`` fill axes, and return the picture with the page's colours and names that no other picture has."""
+    # its list of fonts goes where our other caches are, not into the user's home
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     import matplotlib
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it announces at warning level that it looks for fonts
