@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,8 @@ def command(*arguments: object, cwd: Path | None = None, stdin: str | None = Non
         text=True,
         timeout=600,
     )
+
+
+def take_interrupts() -> None:
+    """To be run in a child before its program: a job in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from commands import command, environment
+from commands import command, environment, take_interrupts
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -36,7 +36,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def run(*arguments: object) -> tuple[subprocess.Popen[str], str]:
         words = [sys.executable, "-m", "tunesmith", "rate", *map(str, arguments)]
         process = subprocess.Popen(
-            words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            words,
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=take_interrupts,
         )
         processes.append(process)
         assert process.stdout is not None

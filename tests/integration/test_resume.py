@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from commands import command, environment
+from commands import command, environment, take_interrupts
 
 pytestmark = pytest.mark.integration
 
@@ -92,7 +92,11 @@ def last_step(out: Path) -> int:
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path, colours: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tunesmith", *arguments(tiny_folder, colours, out)], env=environment(), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tunesmith", *arguments(tiny_folder, colours, out)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=take_interrupts,
     )
     while process.poll() is None and last_step(out) < 5:
         time.sleep(0.01)
