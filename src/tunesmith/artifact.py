@@ -174,12 +174,23 @@ def write_file_atomically(path: Path, content: str | bytes) -> None:
         OutputError: when the folder can't be written, or the disk is full.
     """
     data = content.encode() if isinstance(content, str) else content
+    with replaced_when_whole(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def replaced_when_whole(path: Path) -> Iterator[Path]:
+    """Yield a hidden file beside ``path`` to write; it takes the place of ``path`` when the block ends well, and is removed when not.
+
+    Raises:
+        OutputError: when the folder can't be written, or the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with naming_full_disk(path), open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        with naming_full_disk(path):
+            yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}") from error

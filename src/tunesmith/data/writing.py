@@ -6,12 +6,11 @@ import contextlib
 import csv
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tunesmith.artifact import naming_full_disk
+from tunesmith.artifact import replaced_when_whole
 from tunesmith.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -58,17 +57,12 @@ def writing_rows(path: Path, columns: Sequence[str]) -> Iterator[WriteRow]:
         OutputError: when the file can't be written.
         DataError: for rows that a table can't hold.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with naming_full_disk(path), _opened(path.suffix.lower(), temporary, columns) as write:
-            yield write
-        os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with replaced_when_whole(path) as temporary, _opened(path.suffix.lower(), temporary, columns) as write:
+        yield write
 
 
 def _opened(suffix: str, temporary: Path, columns: Sequence[str]) -> contextlib.AbstractContextManager[WriteRow]:

@@ -5,7 +5,6 @@ B rows, T tokens of the longest prompt, S of the longest answer, N tokens of all
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from tunesmith.models.structure import causal_lm
 from tunesmith.tasks.batches import mask_of, pad, take
 from tunesmith.tasks.protocol import Batch, TaskLoss
 from tunesmith.tasks.rows import Limits, prepare_rows
+from tunesmith.tasks.text_measures import TextMeasures
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,7 +38,7 @@ class _Row:
     answer: str
 
 
-class SequenceToSequence:
+class SequenceToSequence(TextMeasures):
     """Rows with an answer, on a model that reads and writes with two different halves."""
 
     texts_per_row = 2  # a prompt and an answer, each padded to the longest of its own
@@ -127,20 +127,6 @@ class SequenceToSequence:
                     given.append(_logits(self.teacher, batch)[supervised].float())
             loss_sum = self.loss_module(*given) * len(labels)
         return TaskLoss(loss_sum, len(labels), int((logits.argmax(dim=-1) == labels).sum()))
-
-    # Measuring
-
-    def metrics(self, loss: float, num_correct: int, count: int, seen: Sequence[tuple[Any, Any]]) -> dict[str, float]:
-        """Loss, perplexity (where the loss is cross-entropy) and token accuracy."""
-        perplexity = {} if self.loss_module is not None else {"perplexity": math.exp(min(loss, 50.0))}
-        return {"loss": loss, **perplexity, "token_accuracy": num_correct / max(count, 1)}
-
-    def for_metric(self, needs: Needs, seen: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[list[Any]]]:
-        """Nothing: a forward pass over text leaves sums alone; answers are generated instead."""
-        return [], []
-
-    def settle(self, seen: Sequence[tuple[Any, Any]]) -> None:
-        """Nothing is set by validation rows."""
 
 
 def _logits(model: nn.Module, batch: Batch) -> Tensor:

@@ -5,7 +5,6 @@ B rows, T tokens, N supervised tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from tunesmith.losses.check import check_labels_loss
 from tunesmith.losses.load import load_loss
 from tunesmith.models.heads import Head
 from tunesmith.tasks.protocol import Batch, TaskLoss
+from tunesmith.tasks.text_measures import TextMeasures
 from tunesmith.train.batching import collate
 from tunesmith.train.fast.loss import module_loss, supervised_loss
 
@@ -53,7 +53,7 @@ def text_loss(options: FinetuneOptions, num_tokens: int) -> nn.Module | None:
 
 
 @dataclass
-class Generation:
+class Generation(TextMeasures):
     """Rows with an answer that is learnt as text; what the rows are for is only a name (summarization, labels as text …).
 
     Attributes:
@@ -105,15 +105,3 @@ class Generation:
                 chunk_tokens=CHUNK_TOKENS if self.by_chunks else None,
             )
         return TaskLoss(result.loss_sum, result.num_supervised, result.num_correct)
-
-    def metrics(self, loss: float, num_correct: int, count: int, seen: Sequence[tuple[Any, Any]]) -> dict[str, float]:
-        """Loss, perplexity (where the loss is cross-entropy) and token accuracy."""
-        perplexity = {} if self.loss_module is not None else {"perplexity": math.exp(min(loss, 50.0))}
-        return {"loss": loss, **perplexity, "token_accuracy": num_correct / max(count, 1)}
-
-    def for_metric(self, needs: Needs, seen: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[list[Any]]]:
-        """Nothing: a forward pass over text leaves sums alone; `SampleAnswers.metrics` has answers generated instead."""
-        return [], []
-
-    def settle(self, seen: Sequence[tuple[Any, Any]]) -> None:
-        """Nothing is set by validation rows."""

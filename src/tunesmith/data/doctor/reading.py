@@ -88,6 +88,20 @@ def _without_place(error: DataError, path: Path) -> str:
 
 
 def _json_lines(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]:
+    for found in _text_lines(path, fallback):
+        if isinstance(found, Finding):
+            yield found
+            continue
+        row, line, text, decoded = found
+        values, reason = _json_object(text)
+        if values is None:
+            yield Finding("unreadable_row", "error", reason, _LINE_FIX, str(path), row, line)
+        else:
+            yield FileRow(row, line, values, decoded)
+
+
+def _text_lines(path: Path, fallback: str | None) -> Iterator[tuple[int, int, str, bool] | Finding]:
+    """Yield row, line, text and whether the fallback encoding was needed, of each line that isn't blank."""
     row = 0
     with open_bytes(path) as file:
         for line, content in enumerate(file, start=1):
@@ -97,12 +111,8 @@ def _json_lines(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]
             text, decoded = _decoded(content, fallback, first=line == 1)
             if text is None:
                 yield Finding("wrong_encoding", "error", _not_utf8(content), _UTF8_FIX, str(path), row, line)
-                continue
-            values, reason = _json_object(text)
-            if values is None:
-                yield Finding("unreadable_row", "error", reason, _LINE_FIX, str(path), row, line)
             else:
-                yield FileRow(row, line, values, decoded)
+                yield row, line, text, decoded
 
 
 def _decoded(content: bytes, fallback: str | None, *, first: bool) -> tuple[str | None, bool]:
@@ -169,17 +179,12 @@ def _table_row(cells: list[str], header: list[str], file: str, row: int, line: i
 
 
 def _text(path: Path, fallback: str | None) -> Iterator[FileRow | Finding]:
-    row = 0
-    with open_bytes(path) as file:
-        for line, content in enumerate(file, start=1):
-            if not content.strip():
-                continue
-            row += 1
-            text, decoded = _decoded(content, fallback, first=line == 1)
-            if text is None:
-                yield Finding("wrong_encoding", "error", _not_utf8(content), _UTF8_FIX, str(path), row, line)
-            else:
-                yield FileRow(row, line, {"text": text.rstrip("\r\n")}, decoded)
+    for found in _text_lines(path, fallback):
+        if isinstance(found, Finding):
+            yield found
+        else:
+            row, line, text, decoded = found
+            yield FileRow(row, line, {"text": text.rstrip("\r\n")}, decoded)
 
 
 def _columnar(path: Path) -> Iterator[FileRow | Finding]:
