@@ -1,0 +1,1 @@
+"""From a model to the files that run on a device, and the proof that nothing was lost on the way."""
