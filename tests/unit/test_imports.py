@@ -75,7 +75,9 @@ def test_an_arrow_that_points_back_is_noticed(tmp_path: Path) -> None:
     assert rooms_imported(file, types=False) == {"api", ""}
 
 
-@pytest.mark.parametrize("module", ["tunesmith", "tunesmith.errors", "tunesmith.registry", "tunesmith.artifact", "tunesmith.hardware"])
+@pytest.mark.parametrize(
+    "module", ["tunesmith", "tunesmith.errors", "tunesmith.registry", "tunesmith.artifact", "tunesmith.hardware", "tunesmith.api"]
+)
 def test_importing_stays_cheap(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
@@ -88,3 +90,14 @@ def test_public_names() -> None:
     assert all(getattr(tunesmith, name) for name in tunesmith.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'finetun'"):
         tunesmith.finetun  # noqa: B018
+
+
+def test_every_capability_is_in_api() -> None:
+    from tunesmith import api
+
+    assert api.__all__ == sorted(api.__all__)
+    files = [file for file in (SOURCE / "api").glob("*.py") if file.stem != "__init__"]
+    bodies = [ast.parse(file.read_text(encoding="utf-8")).body for file in files]
+    functions = {node.name for body in bodies for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+    assert functions == set(api.__all__)
+    assert not functions & {file.stem for file in files}  # importing a file would put it in the place of the function

@@ -150,7 +150,7 @@ def test_a_model_says_prompts_in_other_words(monkeypatch: pytest.MonkeyPatch, ca
             calls.append(sampling)
             return [SimpleNamespace(text=f"Again: {prompt[0]['content'].rpartition('sentence only.')[2].strip()}") for prompt in prompts]
 
-    monkeypatch.setattr("tunesmith.api.load", lambda model: Rephraser())
+    monkeypatch.setattr("tunesmith.api.data_writing.load", lambda model: Rephraser())
     words = ["data", "augment", "data.jsonl", "-o", "more.jsonl", "--kinds", "paraphrase", "--paraphrase_model", "any", "--seed", "5"]
     assert main(words) == 0
     assert "Made: 12 paraphrase." in capsys.readouterr().out

@@ -1,0 +1,97 @@
+"""Loading a model and asking it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunesmith.runtime.chat import ChatSession
+    from tunesmith.runtime.protocol import Answer, Runtime
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    adapter_path: str | Path | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Runtime:
+    """Load a model, and what was trained on it, ready for ``.generate(prompts)`` and ``.stream(prompt)``.
+
+    Args:
+        path: the output folder of a fine-tuning, one of its checkpoints, an adapter folder, a model folder, a GGUF file, a hub id, or
+            ``sample:NAME``; None for the sample model.
+        adapter_path: an adapter to put on the model.
+        dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        trust_remote_code: run Python code that comes with the model.
+        revision, token: of a hub model.
+
+    Raises:
+        UserError: when it can't be found, read or put together.
+
+    Example:
+        >>> tunesmith.load("out").generate(["where is my parcel?"])[0].text  # doctest: +SKIP
+    """
+    from tunesmith.models.quiet import silence_kernel_advice
+    from tunesmith.runtime.load import load as load_runtime
+
+    silence_kernel_advice()
+    return load_runtime(
+        path, adapter_path=adapter_path, dtype=dtype, device=device, trust_remote_code=trust_remote_code, revision=revision, token=token
+    )
+
+
+def generate(
+    path: str | Path | None,
+    prompts: Sequence[Any],
+    *,
+    adapter_path: str | Path | None = None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    batch_size: int | None = None,
+) -> list[Answer]:
+    """Load a model and answer prompts, each a text, a row (for templates with several columns), or a list of messages.
+
+    To answer more than once, keep what :func:`load` returns.
+
+    Raises:
+        UserError: as :func:`load`, and for prompts that don't fit the template or the context.
+    """
+    runtime = load(path, adapter_path=adapter_path)
+    return runtime.generate(prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size)
+
+
+def chat(
+    path: str | Path | None = None,
+    *,
+    adapter_path: str | Path | None = None,
+    system_prompt: str | None = None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    **loading: Any,
+) -> ChatSession:
+    """Return a conversation with a model; ``loading`` is passed to :func:`load`.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    from tunesmith.runtime.chat import ChatSession
+
+    return ChatSession(
+        load(path, adapter_path=adapter_path, **loading),
+        system_prompt=system_prompt,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
