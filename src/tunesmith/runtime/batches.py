@@ -1,10 +1,10 @@
-"""Which prompts are answered together: those of like length, as many as a budget of tokens allows."""
+"""Which prompts are answered together: those of like length, as many as a budget of tokens allows; and which rows can't be answered."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.errors import UsageError
+from tunesmith.errors import DataError, UsageError
 
 #: Tokens of prompts and answers alive at once. Their keys and values take 23 KB a token in the sample model and 128 KB in an 8B Llama.
 TOKEN_BUDGET = 8192
@@ -33,3 +33,16 @@ def plan_batches(lengths: Sequence[int], *, max_new_tokens: int, batch_size: int
         batches.append(order[:rows])
         order = order[rows:]
     return batches
+
+
+def check_rows(rows: Sequence[Sequence[int]], context: int | None) -> None:
+    """Refuse rows of token ids that a model can't read.
+
+    Raises:
+        DataError: for a row that is empty or longer than ``context``.
+    """
+    for number, row in enumerate(rows, 1):
+        if not row:
+            raise DataError(f"row {number} of the token ids is empty")
+        if context is not None and len(row) > context:
+            raise DataError(f"row {number} has {len(row)} tokens, but the model's context is {context} tokens", fix="Shorten it")

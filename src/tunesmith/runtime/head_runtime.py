@@ -19,6 +19,7 @@ from tunesmith.runtime.batches import plan_batches
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
@@ -98,6 +99,14 @@ class HeadRuntime(ABC):
     def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:
         """Refuse: there is no text whose tokens could be scored."""
         raise UsageError(f"this model has a head for {self.task.name} and writes no text, so texts have no likelihood")
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return a single text as the ids that the head reads; see `Runtime.token_ids`."""
+        return encode_for_head([(text,)], self.tokenizer)[0]
+
+    def token_logits(self, rows: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        """Refuse: the head says nothing of the next token."""
+        raise UsageError(f"this model has a head for {self.task.name} and foresees no tokens, so there are no logits of tokens")
 
     def texts_of(self, value: PromptValue) -> tuple[str, ...]:
         """Return what the head reads of a prompt, one text a column of training.

@@ -10,6 +10,7 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedTokenizerBase
 
 
@@ -156,3 +157,17 @@ class Runtime(Protocol):
 
     def log_likelihoods(self, pairs: Sequence[tuple[PromptValue, str]]) -> list[Likelihood]:
         """Score given answers: the probability that the prompt of each pair is followed by its answer and then ends."""
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return a prompt's text as token ids, by the tokenizer of what computes (not always transformers'), special tokens recognized.
+
+        Two runtimes of one model that differ here don't see the same prompt, whatever their weights are.
+        """
+
+    def token_logits(self, rows: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        """Yield for each row of T token ids the logits ``(T, V)`` behind each of them, in float32.
+
+        Raises:
+            DataError: for a row that is empty or longer than the model's context.
+            UsageError: for a model that doesn't continue a row of tokens: one with a head, an encoder-decoder.
+        """

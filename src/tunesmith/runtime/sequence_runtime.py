@@ -16,6 +16,7 @@ from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -114,6 +115,14 @@ class SequenceRuntime:
                 logits = self._bare(**self._inputs([prompts[place] for place in batch]), decoder_input_ids=shifted).logits.float()
             found.update(zip(batch, map(_likelihood, logits, labels), strict=True))
         return [found[place] for place in range(len(pairs))]
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return a prompt's text as the ids that the encoder reads; see `Runtime.token_ids`."""
+        return encode_for_head([(text,)], self.tokenizer)[0]
+
+    def token_logits(self, rows: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        """Refuse: prompt and answer are two rows here, see :meth:`log_likelihoods`."""
+        raise UsageError("an encoder-decoder reads prompt and answer apart, so one row of tokens has no logits", fix="Ask log_likelihoods")
 
     def _encode(self, prompts: Sequence[PromptValue]) -> list[list[int]]:
         texts = [self.template.prompt(prompt, self.tokenizer) for prompt in prompts]

@@ -17,13 +17,14 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.errors import DataError, UsageError
-from tunesmith.runtime.batches import plan_batches
+from tunesmith.runtime.batches import check_rows, plan_batches
 from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
 from tunesmith.runtime.stopping import StopRule, TextStream
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -190,6 +191,21 @@ class TorchRuntime:
         rows = encode_pairs(pairs, self.template, self.tokenizer)
         with self._in_evaluation():
             return log_likelihoods(self._bare, rows, context=self.context_length)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Return a text as token ids; see `Runtime.token_ids`."""
+        return encode_texts([text], self.tokenizer)[0]
+
+    def token_logits(self, rows: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        """Yield the logits behind every token of rows, one row after another; see `Runtime.token_logits`."""
+        import torch
+
+        check_rows(rows, self.context_length)
+        for row in rows:
+            # the mode of the model is put back before each yield: whoever reads may train it in between
+            with self._in_evaluation(), torch.inference_mode():
+                logits = self._bare(input_ids=torch.tensor([list(row)], device=self._bare.device)).logits[0]
+            yield logits.float().cpu().numpy()
 
     def _known_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
         if labels is None and (self.task.name != "text-classification" or not self.task.labels):

@@ -189,6 +189,9 @@ def test_what_a_head_refuses(tmp_path: Path) -> None:
         runtime.choose(["a"], ["yes", "no"])
     with pytest.raises(UsageError, match="reads no template"):
         runtime.with_template(runtime.template)
+    assert runtime.token_ids(TEXTS[0]) == tiny_tokenizer()(TEXTS[0]).input_ids
+    with pytest.raises(UsageError, match="foresees no tokens"):
+        runtime.token_logits([[1, 2]])
 
 
 def test_labels_that_do_not_fit_the_head(tmp_path: Path) -> None:

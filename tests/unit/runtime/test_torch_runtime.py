@@ -190,3 +190,36 @@ def test_messages_are_rendered_by_the_chat_template() -> None:
     by_text, by_messages = runtime.generate(["happy", [{"role": "user", "content": "happy"}]], max_new_tokens=5)
     assert by_text == by_messages
     assert by_text.text == runtime_of().generate(["<|im_start|>user\nhappy<|im_end|>\n<|im_start|>assistant\n"], max_new_tokens=5)[0].text
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_logits_behind_every_token_are_those_of_the_model(family: str) -> None:
+    runtime = runtime_of(family)
+    rows = [runtime.token_ids(prompt) for prompt in PROMPTS]
+    for row, logits in zip(rows, runtime.token_logits(rows), strict=True):
+        with torch.no_grad():
+            expected = runtime.model(torch.tensor([row])).logits[0]
+        assert logits.dtype == "float32"
+        assert torch.equal(torch.from_numpy(logits), expected)
+
+
+def test_logits_leave_a_model_in_training_as_it_was() -> None:
+    runtime = runtime_of()
+    runtime.model.train()
+    for _ in runtime.token_logits([[5, 6], [7]]):
+        assert runtime.model.training
+    assert runtime.model.training
+
+
+def test_prompts_become_ids_with_special_tokens_and_one_bos() -> None:
+    runtime = TorchRuntime(tiny_model("llama"), tiny_tokenizer(adds_bos=True), PLAIN)
+    ids = runtime.token_ids("a<|im_end|>")
+    assert ids[0] == TOKENIZER.bos_token_id
+    assert ids[-1] == TOKENIZER.eos_token_id
+    assert runtime.token_ids("<|startoftext|>a<|im_end|>") == ids
+
+
+@pytest.mark.parametrize(("rows", "words"), [([[1], []], "row 2 of the token ids is empty"), ([[1] * 257], "row 1 has 257 tokens, but")])
+def test_rows_that_no_model_reads(rows: list[list[int]], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        next(runtime_of().token_logits(rows))

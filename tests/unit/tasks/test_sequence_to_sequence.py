@@ -13,7 +13,7 @@ from tiny_encoders import save_tiny_encoder_decoder, tiny_encoder_decoder
 from tiny_models import tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.losses.labels import CrossEntropy
 from tunesmith.methods import build_method
 from tunesmith.methods.adapters import load_adapter
@@ -102,6 +102,9 @@ def test_answers_are_those_of_generate_and_as_likely_as_the_loss_says(family: st
         total = task.loss(model, batch_of(task))
     assert -sum(one.log_prob for one in scored) == pytest.approx(float(total.loss_sum), rel=1e-4)
     assert sum(one.num_tokens for one in scored) == total.count
+    assert runtime.token_ids(ROWS[0]["document"]) == tokenizer(ROWS[0]["document"]).input_ids
+    with pytest.raises(UsageError, match="reads prompt and answer apart"):
+        runtime.token_logits([[1, 2]])
     (choice,) = runtime.choose(["the train"], ["red", "blue"])
     assert sum(choice.probabilities) == pytest.approx(1)
     drawn = [runtime.generate(["the train"], max_new_tokens=6, temperature=1.0, seed=3)[0].text for _ in range(2)]
