@@ -11,13 +11,14 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "tunesmith"
 HEAVY = ("torch", "transformers", "datasets", "onnxruntime", "peft", "numpy")
-GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config"}  # "" is the package itself: its version
+GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room"}  # "" is the package itself: its version
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "registry": {"errors"},
     "artifact": {"errors"},
     "cache": {"errors"},
     "hardware": {"errors"},
+    "callable_room": {""},
     "config": GROUND,
     "data": GROUND,
     "models": GROUND,
@@ -29,7 +30,8 @@ ROOMS: dict[str, set[str]] = {
     "train": GROUND | {"data", "models", "methods", "tasks", "losses", "metrics"},
     "evaluate": GROUND | {"data", "models", "runtime", "tasks", "metrics"},
     "report": GROUND | {"data", "evaluate"},
-    "api": GROUND | {"data", "models", "methods", "runtime", "train", "tasks", "metrics", "evaluate", "report"},
+    "export": GROUND | {"data", "models", "methods", "runtime", "metrics", "evaluate"},
+    "api": GROUND | {"data", "models", "methods", "runtime", "train", "tasks", "metrics", "evaluate", "report", "export"},
     "cli": GROUND | {"api"},
     "__main__": {"cli"},
     "": {"api"},
