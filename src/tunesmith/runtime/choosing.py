@@ -31,7 +31,7 @@ _MOST_LOGITS = 2**25
 
 
 @dataclass
-class _Search:
+class LabelSearch:
     """The state of one prompt.
 
     Attributes:
@@ -124,7 +124,7 @@ def choose(
     chosen: dict[int, tuple[int, list[float]]] = {}
     for batch in plan_batches([len(prompt) for prompt in prompts], max_new_tokens=longest, batch_size=batch_size):
         searches = _search(
-            model, [prompts[place] for place in batch], [trees[place] for place in batch], _Search(temperature, most_unscored), prefix
+            model, [prompts[place] for place in batch], [trees[place] for place in batch], LabelSearch(temperature, most_unscored), prefix
         )
         for place, search in zip(batch, searches, strict=True):
             best = min(search.scored, key=lambda label: (-search.scored[label], label))
@@ -133,11 +133,11 @@ def choose(
 
 
 def _search(
-    model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], start: _Search, prefix: Prefix | None
-) -> list[_Search]:
+    model: PreTrainedModel, prompts: Sequence[list[int]], trees: Sequence[Node], start: LabelSearch, prefix: Prefix | None
+) -> list[LabelSearch]:
     """Search the trees of one batch of prompts until all are decided; ``start`` is the state that each begins with."""
     decoder = BatchDecoder(model, branching=True)
-    searches = [_Search(start.temperature, start.most_unscored) for _ in prompts]
+    searches = [LabelSearch(start.temperature, start.most_unscored) for _ in prompts]
     logits = decoder.prefill(prompts, prefix)
     following = _log_probs(logits[:, None], [[(0, child.tokens[0]) for child in tree.children] for tree in trees])
     for search, tree, values in zip(searches, trees, following, strict=True):
@@ -161,7 +161,7 @@ def _portions(wanted: Sequence[_Wanted], vocabulary: int) -> Iterator[list[_Want
             yield entries[start : start + most]
 
 
-def _score(decoder: BatchDecoder, wanted: Sequence[_Wanted], searches: Sequence[_Search]) -> None:
+def _score(decoder: BatchDecoder, wanted: Sequence[_Wanted], searches: Sequence[LabelSearch]) -> None:
     """Score nodes whose ``fed`` are of one length, and enter what is found."""
     logits = decoder.branch([place for place, _, _ in wanted]).extend([node.fed for _, _, node in wanted])  # (B, N, V)
     asked = []

@@ -6,29 +6,24 @@ its place in a batch, common beginnings are computed once, and a stream needs no
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
-from tunesmith.errors import DataError, UsageError
 from tunesmith.runtime.batches import check_rows, plan_batches
 from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
-from tunesmith.runtime.stopping import StopRule, TextStream
+from tunesmith.runtime.stopping import TextStream
+from tunesmith.runtime.text_runtime import Row, TextRuntime
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-log = logging.getLogger(__name__)
 
 #: A common beginning is computed apart when that saves at least so many tokens: it is one more pass through the weights.
 _WORTH_SHARING = 64
@@ -36,22 +31,7 @@ _WORTH_SHARING = 64
 _WORTH_LEAVING = 1 / 8
 
 
-@dataclass
-class _Row:
-    """An answer in the making."""
-
-    index: int
-    most: int
-    draw: random.Random
-    tokens: list[int] = field(default_factory=list)
-    stopped: bool = False
-
-    @property
-    def ended(self) -> bool:
-        return self.stopped or len(self.tokens) >= self.most
-
-
-class TorchRuntime:
+class TorchRuntime(TextRuntime):
     """A `Runtime` around a PyTorch model.
 
     Args:
@@ -65,11 +45,10 @@ class TorchRuntime:
     kind = "torch"
 
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, template: Template, task: TaskRecord | None = None) -> None:
-        self.model, self.tokenizer, self.template = model, tokenizer, template
-        self.task = task or TaskRecord(template.task)
+        super().__init__(tokenizer, template, task)
+        self.model = model
         wrapped: Any = model
         self._bare: PreTrainedModel = wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
-        self._rule = StopRule.of(template, tokenizer)
         self._last: Prefix | None = None
 
     @property
@@ -152,10 +131,6 @@ class TorchRuntime:
         """
         return self._choices(prompts, self._known_labels(labels), most_unscored=None if probabilities else 1.0)
 
-    def _answers_by_label(self, sampling: Sampling) -> bool:
-        task = self.task
-        return task.name == "text-classification" and bool(task.labels) and not task.multi_label and sampling.temperature == 0
-
     def _choices(
         self,
         prompts: Sequence[PromptValue],
@@ -207,43 +182,6 @@ class TorchRuntime:
                 logits = self._bare(input_ids=torch.tensor([list(row)], device=self._bare.device)).logits[0]
             yield logits.float().cpu().numpy()
 
-    def _known_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
-        if labels is None and (self.task.name != "text-classification" or not self.task.labels):
-            raise UsageError(f"this model was trained for {self.task.name} and knows no labels to choose from", fix="Name the labels")
-        known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
-        if not known or not all(label.strip() for label in known):
-            raise UsageError("there is no label to choose from" if not known else "a label is empty", fix="Name the labels")
-        return known
-
-    def _check_room(self, num_tokens: int, name: str) -> None:
-        context = self.context_length
-        if context is not None and num_tokens > context:
-            raise DataError(f"{name} has {num_tokens} tokens, but the model's context is {context} tokens", fix="Shorten it")
-
-    def _encode(self, prompts: Sequence[PromptValue]) -> list[list[int]]:
-        """Return the ids of the prompts, each checked."""
-        encoded = encode_texts([self.template.prompt(prompt, self.tokenizer) for prompt in prompts], self.tokenizer)
-        context = self.context_length
-        for number, ids in enumerate(encoded, 1):
-            name = "the prompt" if len(encoded) == 1 else f"prompt {number}"
-            if not ids:
-                raise DataError(f"{name} is empty")
-            if context is not None and len(ids) >= context:
-                raise DataError(f"{name} has {len(ids)} tokens, but the model's context is {context} tokens", fix="Shorten it")
-        return encoded
-
-    def _rows(self, encoded: Sequence[list[int]], sampling: Sampling, max_new_tokens: int) -> list[_Row]:
-        """Return empty answers with the room that each has."""
-        if max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {max_new_tokens}, but an answer has at least one token")
-        context = self.context_length
-        room = [max_new_tokens if context is None else min(max_new_tokens, context - len(ids)) for ids in encoded]
-        num_short = sum(most < max_new_tokens for most in room)
-        if num_short:
-            words = "%d of %d answers have less room than %d tokens: the model's context is %d tokens."
-            log.info(words, num_short, len(room), max_new_tokens, context)
-        return [_Row(index, most, draw) for index, (most, draw) in enumerate(zip(room, sampling.draws(encoded), strict=True))]
-
     def _shared_beginning(self, encoded: Sequence[list[int]]) -> Prefix | None:
         if len(encoded) < 2:
             return None
@@ -254,7 +192,7 @@ class TorchRuntime:
         return decoder.prefix(encoded[0][:length])
 
     def _steps(
-        self, decoder: BatchDecoder, rows: list[_Row], encoded: Sequence[list[int]], sampling: Sampling, prefix: Prefix | None
+        self, decoder: BatchDecoder, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling, prefix: Prefix | None
     ) -> Iterator[None]:
         """Append tokens to ``rows`` until all have ended; yields after each."""
         logits = decoder.prefill([encoded[row.index] for row in rows], prefix)
@@ -272,9 +210,6 @@ class TorchRuntime:
                 decoder.keep(going)
                 rows, tokens = [rows[place] for place in going], [tokens[place] for place in going]
             logits = decoder.advance(tokens)
-
-    def _answer(self, row: _Row) -> Answer:
-        return Answer(self._rule.text_of(row.tokens, self.tokenizer), row.stopped, len(row.tokens))
 
     @contextmanager
     def _in_evaluation(self) -> Iterator[None]:

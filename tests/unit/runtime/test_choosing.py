@@ -12,7 +12,7 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.data.tokenize import IGNORE_INDEX, encode_examples
 from tunesmith.errors import DataError, ModelError, UsageError
-from tunesmith.runtime.choosing import _Search
+from tunesmith.runtime.choosing import LabelSearch
 from tunesmith.runtime.label_tree import Node, label_tree
 from tunesmith.runtime.torch_runtime import TorchRuntime
 
@@ -116,10 +116,10 @@ def test_only_a_part_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_what_has_to_be_is_looked_into() -> None:
     a, b, c = (Node(tokens=(number, 9), labels=(number,)) for number in range(3))
     entries = [(-2.0, b), (-1.0, a), (-9.0, c)]
-    assert _Search(1.0, 1.0, list(entries)).take_wanted() == [(-1.0, a)]  # the label alone: the likeliest beginning first
-    assert _Search(1.0, 1e-3, list(entries)).take_wanted() == [(-1.0, a), (-2.0, b)]  # c holds less than 1/1000
-    assert _Search(1.0, 1.0, list(entries), {3: -1.5}).take_wanted() == [(-1.0, a)]  # b can't win any more
-    assert _Search(1.0, 1.0, list(entries), {3: -0.5}).take_wanted() == []
+    assert LabelSearch(1.0, 1.0, list(entries)).take_wanted() == [(-1.0, a)]  # the label alone: the likeliest beginning first
+    assert LabelSearch(1.0, 1e-3, list(entries)).take_wanted() == [(-1.0, a), (-2.0, b)]  # c holds less than 1/1000
+    assert LabelSearch(1.0, 1.0, list(entries), {3: -1.5}).take_wanted() == [(-1.0, a)]  # b can't win any more
+    assert LabelSearch(1.0, 1.0, list(entries), {3: -0.5}).take_wanted() == []
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])

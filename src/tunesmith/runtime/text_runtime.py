@@ -1,0 +1,101 @@
+"""What runtimes of models that write text have in common, whatever computes: prompts become ids, settings and labels are checked."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tunesmith.data.task_file import TaskRecord
+from tunesmith.data.templates import PromptValue, Template
+from tunesmith.data.tokenize import encode_texts
+from tunesmith.errors import DataError, UsageError
+from tunesmith.runtime.protocol import Answer
+from tunesmith.runtime.sampling import Sampling
+from tunesmith.runtime.stopping import StopRule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Row:
+    """An answer in the making."""
+
+    index: int
+    most: int
+    draw: random.Random
+    tokens: list[int] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.stopped or len(self.tokens) >= self.most
+
+
+class TextRuntime:
+    """The part of a `Runtime` that is the same for all models that continue text.
+
+    Args:
+        tokenizer: what belongs to the model.
+        template: how prompts become text, and what ends an answer.
+        task: what the model was trained to do; by default what the template says of its rows.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Template, task: TaskRecord | None = None) -> None:
+        self.tokenizer, self.template = tokenizer, template
+        self.task = task or TaskRecord(template.task)
+        self._rule = StopRule.of(template, tokenizer)
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that prompt and answer may have together; None when the model names no limit."""
+        return None
+
+    def _answers_by_label(self, sampling: Sampling) -> bool:
+        task = self.task
+        return task.name == "text-classification" and bool(task.labels) and not task.multi_label and sampling.temperature == 0
+
+    def _known_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
+        if labels is None and (self.task.name != "text-classification" or not self.task.labels):
+            raise UsageError(f"this model was trained for {self.task.name} and knows no labels to choose from", fix="Name the labels")
+        known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
+        if not known or not all(label.strip() for label in known):
+            raise UsageError("there is no label to choose from" if not known else "a label is empty", fix="Name the labels")
+        return known
+
+    def _check_room(self, num_tokens: int, name: str) -> None:
+        context = self.context_length
+        if context is not None and num_tokens > context:
+            raise DataError(f"{name} has {num_tokens} tokens, but the model's context is {context} tokens", fix="Shorten it")
+
+    def _encode(self, prompts: Sequence[PromptValue]) -> list[list[int]]:
+        """Return the ids of the prompts, each checked."""
+        encoded = encode_texts([self.template.prompt(prompt, self.tokenizer) for prompt in prompts], self.tokenizer)
+        context = self.context_length
+        for number, ids in enumerate(encoded, 1):
+            name = "the prompt" if len(encoded) == 1 else f"prompt {number}"
+            if not ids:
+                raise DataError(f"{name} is empty")
+            if context is not None and len(ids) >= context:
+                raise DataError(f"{name} has {len(ids)} tokens, but the model's context is {context} tokens", fix="Shorten it")
+        return encoded
+
+    def _rows(self, encoded: Sequence[list[int]], sampling: Sampling, max_new_tokens: int) -> list[Row]:
+        """Return empty answers with the room that each has."""
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {max_new_tokens}, but an answer has at least one token")
+        context = self.context_length
+        room = [max_new_tokens if context is None else min(max_new_tokens, context - len(ids)) for ids in encoded]
+        num_short = sum(most < max_new_tokens for most in room)
+        if num_short:
+            words = "%d of %d answers have less room than %d tokens: the model's context is %d tokens."
+            log.info(words, num_short, len(room), max_new_tokens, context)
+        return [Row(index, most, draw) for index, (most, draw) in enumerate(zip(room, sampling.draws(encoded), strict=True))]
+
+    def _answer(self, row: Row) -> Answer:
+        return Answer(self._rule.text_of(row.tokens, self.tokenizer), row.stopped, len(row.tokens))
