@@ -9,6 +9,7 @@ from tunesmith.api.answering import chat, generate, load
 from tunesmith.api.data_reading import check_data, preview_data, read_rows
 from tunesmith.api.data_writing import augment_data, clean_data, convert_data, split_data
 from tunesmith.api.evaluation import evaluate, evaluate_benchmarks, evaluate_model
+from tunesmith.api.exporting import optimize
 from tunesmith.api.merging import merge
 from tunesmith.api.rating import rate, rating_summary
 from tunesmith.api.reporting import compare, diagnose, report
@@ -29,6 +30,7 @@ __all__ = [
     "generate",
     "load",
     "merge",
+    "optimize",
     "preview_data",
     "rate",
     "rating_summary",

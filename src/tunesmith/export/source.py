@@ -111,8 +111,8 @@ def read_source(
 def float_model(source: ExportSource) -> nn.Module:
     """Return the model in float32 on the CPU, in evaluation mode: what was trained, before anything is quantized.
 
-    An adapter is merged into the weights, which is exact in float32. Trained on a quantization grid, it stays beside the weights, which
-    have the values of the grid; so does a bottleneck adapter under a head, which no weights can take in.
+    An adapter is merged into the weights, which is exact in float32; where it was trained on a quantization grid, into the values of that
+    grid. A bottleneck adapter under a head stays beside the weights: they can't take it in.
     """
     places = source.places
     head = base_head(places, source.task, source.tokenizer)
@@ -120,8 +120,8 @@ def float_model(source: ExportSource) -> nn.Module:
     if places.adapter is None:
         return base.requires_grad_(False)
     model = load_adapter(base, places.adapter)
-    unmerged = source.grid is not None or (source.kind != "decoder" and (places.adapter / BOTTLENECK_CONFIG).is_file())
-    return model if unmerged else merge_adapter(model).eval()
+    beside = source.kind != "decoder" and (places.adapter / BOTTLENECK_CONFIG).is_file()
+    return model if beside else merge_adapter(model).eval()
 
 
 def _run_of(places: Places) -> Path | None:

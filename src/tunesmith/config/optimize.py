@@ -1,0 +1,77 @@
+"""The options of ``tunesmith auto-opt`` (``optimize`` is the same), ``quantize`` and ``capture-onnx-graph``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from tunesmith.config.declare import option
+from tunesmith.config.generate import adapter_path_option
+from tunesmith.config.model import SourceOptions
+
+TARGET, BUILD, PROOF, RESULT = "Target", "Building", "Proof", "Result"
+
+
+class ExportOptions(SourceOptions):
+    """What every export can be told."""
+
+    adapter_path: str | None = adapter_path_option()
+    device: Literal["cpu", "gpu", "npu"] | None = option(
+        None, "Where the model will run.", group=TARGET, default_text="that of the provider, else cpu"
+    )
+    provider: str | None = option(
+        None,
+        "Execution provider of onnxruntime: CPUExecutionProvider, CUDAExecutionProvider, DmlExecutionProvider …",
+        group=TARGET,
+        metavar="NAME",
+        default_text="the device's usual one that this machine has",
+    )
+    use_ort_genai: bool | None = option(
+        None, "For onnxruntime-genai: always so for models that write text.", group=BUILD, default_text="by the model"
+    )
+    use_model_builder: bool | None = option(
+        None,
+        "Build with onnxruntime-genai's model builder: always so for models that write text.",
+        group=BUILD,
+        default_text="by the model",
+    )
+    extra_options: dict[str, Any] | None = option(
+        None, "Options of onnxruntime-genai's model builder, by its own names.", group=BUILD, metavar="KEY=VALUE"
+    )
+    output_path: str | None = option(None, "Folder for the exported model.", group=RESULT, short="o", metavar="FOLDER")
+    overwrite: bool = option(False, "Replace --output_path when it is an earlier result.", group=RESULT)
+
+
+class QuantizeOptions(ExportOptions):
+    """What ``tunesmith quantize`` can be told."""
+
+    precision: Literal["int4", "int8"] | None = option(None, "Precision of the weights.", group=TARGET, default_text="int4, of heads int8")
+    block_size: int | None = option(
+        None, "Weights that share one scale, of a quantized decoder: 16, 32, 64, 128 or 256.", group=BUILD, default_text="32"
+    )
+
+
+class CaptureOptions(ExportOptions):
+    """What ``tunesmith capture-onnx-graph`` can be told."""
+
+    precision: Literal["fp32", "fp16", "bf16"] | None = option(None, "Precision of the graph.", group=TARGET, default_text="fp32")
+
+
+class OptimizeOptions(ExportOptions):
+    """What ``tunesmith auto-opt`` can be told."""
+
+    precision: Literal["fp32", "fp16", "bf16", "int8", "int4"] | None = option(
+        None, "Precision of the weights.", group=TARGET, default_text="int4, of heads int8"
+    )
+    memory: str | None = option(
+        None, "Memory of the device: the model has to fit into it. Bytes, or with a unit: 2GB.", group=TARGET, metavar="BYTES"
+    )
+    exporter: Literal["model_builder", "dynamo_exporter"] | None = option(
+        None, "What makes the graph.", group=BUILD, default_text="model_builder for models that write text, dynamo_exporter for the others"
+    )
+    block_size: int | None = option(
+        None, "Weights that share one scale, of a quantized decoder: 16, 32, 64, 128 or 256.", group=BUILD, default_text="32"
+    )
+    dim_param: tuple[str, ...] | None = option(
+        None, "Names of dimensions to make static, for NPUs; with --dim_value.", group=BUILD, metavar="NAME"
+    )
+    dim_value: tuple[int, ...] | None = option(None, "Their sizes, in the same order.", group=BUILD, metavar="N")
