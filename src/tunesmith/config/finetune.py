@@ -120,6 +120,12 @@ class FinetuneOptions(ModelOptions):
     )
 
     method: str = option("lora", "lora, qlora, dora, full, or adapter (bottleneck).", group=METHOD)
+    adapter_path: str | None = option(
+        None,
+        "Go on with this adapter (a run, or its folder 'adapter') in place of a fresh one.",
+        group=METHOD,
+        metavar="FOLDER",
+    )
     lora_r: int | None = option(None, "Rank of the LoRA matrices.", group=METHOD, at_least=1, default_text="16")
     lora_alpha: float | None = option(
         None, "LoRA scale; the update is multiplied by alpha / rank.", group=METHOD, above=0, default_text="32"

@@ -13,6 +13,7 @@ from tunesmith.methods.protocol import Method
 from tunesmith.models.checks import read_config
 from tunesmith.models.sources import ModelSource
 from tunesmith.train.defaults import DEFAULT_SEED
+from tunesmith.train.start_adapter import settled_by_adapter, start_folder
 
 
 def seed_of(training: Mapping[str, Any]) -> int:
@@ -47,8 +48,14 @@ def max_positions(source: ModelSource) -> int | None:
 
 
 def method_of(resolved: Resolved[FinetuneOptions]) -> Method:
-    """Build the method from its options; those without effect on it are refused when somebody gave them."""
+    """Build the method from its options, or from the adapter to go on with; those without effect are refused when somebody gave them."""
     options = resolved.options
+    folder = start_folder(options)
+    if folder is not None:
+        settled = settled_by_adapter(folder, options, resolved.explicit)
+        return build_method(
+            options.method, explicit=resolved.explicit, lora_dropout=options.lora_dropout, quant_type=options.quant_type, **settled
+        )
     return build_method(
         options.method,
         explicit=resolved.explicit,

@@ -23,6 +23,7 @@ from tunesmith.config.resolve import Resolved
 from tunesmith.data.preview import show_examples
 from tunesmith.errors import ResumeError, TrainingError, TunesmithError
 from tunesmith.hardware import detect
+from tunesmith.methods.adapters import load_adapter
 from tunesmith.methods.added_tokens import add_token_rows, train_token_rows
 from tunesmith.methods.dequantized import count_parameters
 from tunesmith.methods.heads import train_head
@@ -43,6 +44,7 @@ from tunesmith.train.measure import measure
 from tunesmith.train.resume import check_same_run, run_record
 from tunesmith.train.session import Outcome, finished_outcome, train
 from tunesmith.train.settings import Plan, decided_by, make_plan
+from tunesmith.train.start_adapter import start_folder
 from tunesmith.train.task_choice import check_task_options, metrics_of
 from tunesmith.train.teacher import load_teacher
 from tunesmith.train.trainer import NonFiniteLoss, StepSettings
@@ -221,7 +223,8 @@ class Run:
         new_tokens = add_token_rows(model, len(self.tokenizer))
         self.method = train_token_rows(self.method, new_tokens)
         method = train_head(self.method, model) if self.inputs.task.record.head else self.method
-        trained = method.apply(model)
+        start = start_folder(options)
+        trained = method.apply(model) if start is None else load_adapter(model, start, trainable=True)
         device = next(trained.parameters()).device
         plan = make_plan(
             self.training,
