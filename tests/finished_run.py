@@ -1,4 +1,4 @@
-"""A finished run's folder, written by hand: what the report and the diagnosis read, without any training."""
+"""A finished run's folder, and that of a rating, written by hand: what the report and the diagnosis read, without any training."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunesmith.artifact import Manifest, write_manifest
 from tunesmith.data.task_file import TaskRecord, write_task
+from tunesmith.evaluate.rating.folder import VOTES, Rating, Vote, create_rating
+from tunesmith.evaluate.rating.json_log import JsonLog
+from tunesmith.evaluate.rating.prompts import RatingPrompt
 from tunesmith.evaluate.verdict import decide, write_verdict
 
 LABELS = ("card", "parcel", "refund")
@@ -79,3 +82,22 @@ def answer(number: int, right: bool, first_input: str, rows: int) -> dict[str, A
 def write_lines(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write JSON lines."""
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_rating(
+    folder: Path, models: Sequence[str], *, scale: Literal["pairs", "1-5"] = "pairs", num_prompts: int = 8, votes: int = 8
+) -> Path:
+    """Write the folder of a rating in which Ada and Bob prefer the second model on all but every fourth prompt, and return it."""
+    prompts = tuple(RatingPrompt(f"prompt {item}: where is my <b>card</b>?") for item in range(1, num_prompts + 1))
+    create_rating(
+        Rating(folder, scale, tuple(models), 7, prompts, {}), [[f"{model} says {item}" for item in range(num_prompts)] for model in models]
+    )
+    with JsonLog(folder / VOTES) as log:
+        for item in range(1, votes + 1):
+            for rater in ("Ada", "Bob"):
+                winner = models[0] if item % 4 == 0 else models[1]
+                scores = {model: 4 if model == winner else 2 for model in models} if scale == "1-5" else None
+                comment = "too <i>long</i>, says nothing" if item == 1 else ""
+                shown = tuple(models) if scale == "1-5" else tuple(models[:2])
+                log.append(Vote(rater, item, shown, winner, scores, comment, "2026-01-01T00:00:00+00:00").to_dict())
+    return folder

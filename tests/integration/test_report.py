@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from browser import Browser
-from finished_run import write_run
+from finished_run import write_rating, write_run
 from tunesmith import api
 
 pytestmark = pytest.mark.integration
@@ -54,10 +54,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     full = write_run(folder / "letters", first_input="a very_long_word_" + "x" * 300 + " <script>alert(1)</script> 日本語 🙂")
     bare = write_run(folder / "bare", answers=False, train=(), validation=())
     other = write_run(folder / "other", tuned_right=12, options={"lora_r": 64, "text_template": "{text}" * 60})
+    ratings = [write_rating(folder / "pairs", (str(other), str(full))), write_rating(folder / "scores", ("a", "b", "c"), scale="1-5")]
     return {
-        "run": api.report(full),
+        "run": api.report(full, ratings=ratings),
         "bare": api.report(bare),
-        "runs": api.report(full, bare, other, output_path=folder / "runs.html"),
+        "runs": api.report(full, bare, other, ratings=ratings[:1], output_path=folder / "runs.html"),
     }
 
 

@@ -16,7 +16,7 @@ def run(given: Given, as_json: bool) -> int:
     options = resolve(ReportOptions, [(FLAG, given)]).options
     if not options.runs:
         raise ConfigError(["no run is named"], fix="For example: tunesmith report out")
-    path = api.report(*options.runs, output_path=options.output_path, overwrite=options.overwrite)
+    path = api.report(*options.runs, output_path=options.output_path, ratings=options.ratings or (), overwrite=options.overwrite)
     if as_json:
         print_json({"report_path": path})
     else:
@@ -31,5 +31,5 @@ COMMAND = Command(
     options=ReportOptions,
     run=run,
     words="runs",
-    examples=("tunesmith report out", "tunesmith report run-1 run-2 run-3 -o runs.html"),
+    examples=("tunesmith report out", "tunesmith report run-1 run-2 run-3 -o runs.html", "tunesmith report out --ratings ratings"),
 )

@@ -39,6 +39,9 @@ class ReportOptions(Options):
     """What ``tunesmith report`` can be told."""
 
     runs: tuple[str, ...] | None = option(None, "Folders of finished runs; several are compared on one page.", group=RUN, metavar="RUN")
+    ratings: tuple[str, ...] | None = option(
+        None, "Folders that tunesmith rate filled; what people said stands on the page then.", group=RUN, metavar="FOLDER"
+    )
     output_path: str | None = option(
         None,
         "File of the page.",

@@ -17,26 +17,29 @@ from tunesmith.evaluate.baselines import WORDS as BASELINE_WORDS
 from tunesmith.evaluate.verdict import Verdict, difference_words, interval_words, metric_words, score_words
 from tunesmith.report import answers
 from tunesmith.report.charts import Chart, calibration_chart, run_charts
-from tunesmith.report.run_files import RunFiles, read_run_files
+from tunesmith.report.people import PeopleSaid, read_people
+from tunesmith.report.run_files import RunFiles, read_run_files, run_name, short_name
 
 REPORT_FILE = "report.html"
 _PAGES = Path(__file__).parent / "pages"
 _MADE_WITH = ("torch", "transformers", "peft")
 
 
-def write_report(folder: Path, path: Path | None = None, *, overwrite: bool = False) -> Path:
+def write_report(folder: Path, path: Path | None = None, *, ratings: Sequence[Path] = (), overwrite: bool = False) -> Path:
     """Write the page of a finished run, and return its path.
 
     Args:
         folder: of the run.
         path: of the page; ``report.html`` in the run's folder by default, where an older one is replaced.
+        ratings: folders of human ratings that belong onto the page.
         overwrite: replace ``path`` when it is there.
 
     Raises:
         ModelError: when it is not the folder of a finished run.
+        DataError: when there is no rating with votes in one of ``ratings``.
         OutputError: when it can't be written.
     """
-    page = run_page(read_run_files(folder))
+    page = run_page(read_run_files(folder), read_people(ratings, [folder]))
     path = folder / REPORT_FILE if path is None else checked_path(path, overwrite=overwrite)
     write_file_atomically(path, page)
     return path
@@ -56,8 +59,8 @@ def checked_path(path: Path, *, overwrite: bool) -> Path:
     return path
 
 
-def run_page(run: RunFiles) -> str:
-    """Return the page of one run."""
+def run_page(run: RunFiles, people: Sequence[PeopleSaid] = ()) -> str:
+    """Return the page of one run; ``people``: what ratings of its answers say."""
     title = f"{run_name(run.folder)}: {short_name(run.manifest.base)}, {run.manifest.method}"
     charts = run_charts(run)
     found = answers.confusion(run.answered) if run.task.name == "text-classification" else None
@@ -66,6 +69,7 @@ def run_page(run: RunFiles) -> str:
     samples = answers.samples(run.answered)
     sections = [
         ("verdict", "Verdict", True),
+        ("people", "Rated by people", people),
         ("curves", "Curves", charts),
         ("where", "Right and wrong", found or fields or calibration),
         ("samples", "Answers", samples),
@@ -82,6 +86,7 @@ def run_page(run: RunFiles) -> str:
         metric=metric_words(run.verdict.metric) if run.verdict else "",
         bars=score_bars(run.verdict) if run.verdict else [],
         others=other_figures(run.verdict) if run.verdict else [],
+        people=people,
         charts=charts,
         confusion=found,
         fields=fields,
@@ -178,19 +183,6 @@ def usage(run: RunFiles) -> list[tuple[str, str]]:
         if (run.folder / "adapter").is_dir():
             found.append(("As one plain model for other programs:", f"tunesmith merge {folder} -o merged"))
     return found
-
-
-def run_name(folder: Path) -> str:
-    """Return what a run is called: its folder's name."""
-    return folder.resolve().name
-
-
-def short_name(name: str | None) -> str:
-    """Return a model's or data set's name without the folders of this machine."""
-    if not name:
-        return "a model"
-    path = Path(name)
-    return path.name if path.is_absolute() or len(path.parts) > 2 or path.exists() else name
 
 
 def _listed(value: Any) -> Sequence[Any]:

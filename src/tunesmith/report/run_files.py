@@ -78,6 +78,19 @@ class RunFiles:
         return sorted(dict(found).items())
 
 
+def run_name(folder: Path) -> str:
+    """Return what a run, or another folder, is called: its name."""
+    return folder.resolve().name
+
+
+def short_name(name: str | None) -> str:
+    """Return a model's or data set's name without the folders of this machine."""
+    if not name:
+        return "a model"
+    path = Path(name)
+    return path.name if path.is_absolute() or len(path.parts) > 2 or path.exists() else name
+
+
 def read_run_files(folder: Path) -> RunFiles:
     """Read a finished run's folder.
 

@@ -10,33 +10,36 @@ from tunesmith.artifact import write_file_atomically
 from tunesmith.evaluate.verdict import difference_words, interval_words, metric_words, score_words
 from tunesmith.report import answers
 from tunesmith.report.charts import Chart, line_chart
-from tunesmith.report.page import REPORT_FILE, checked_path, render, run_name
-from tunesmith.report.run_files import RunFiles, read_run_files
+from tunesmith.report.page import REPORT_FILE, checked_path, render
+from tunesmith.report.people import PeopleSaid, read_people
+from tunesmith.report.run_files import RunFiles, read_run_files, run_name
 
 _CURVES = (("Validation loss", "eval_loss"), ("Training loss", "loss"), ("Learning rate", "learning_rate"), ("Throughput", "tokens_per_s"))
 _ROWS = 8
 
 
-def write_comparison(folders: Sequence[Path], path: Path | None = None, *, overwrite: bool = False) -> Path:
+def write_comparison(folders: Sequence[Path], path: Path | None = None, *, ratings: Sequence[Path] = (), overwrite: bool = False) -> Path:
     """Write one page about several finished runs, and return its path.
 
     Args:
         folders: of the runs.
         path: of the page; ``report.html`` in the working folder by default.
+        ratings: folders of human ratings that belong onto the page.
         overwrite: replace ``path`` when it is there.
 
     Raises:
         ModelError: when one of them is not the folder of a finished run.
+        DataError: when there is no rating with votes in one of ``ratings``.
         OutputError: when the page can't be written.
     """
-    page = runs_page([read_run_files(folder) for folder in folders])
+    page = runs_page([read_run_files(folder) for folder in folders], read_people(ratings, []))
     path = checked_path(path or Path(REPORT_FILE), overwrite=overwrite)
     write_file_atomically(path, page)
     return path
 
 
-def runs_page(runs: Sequence[RunFiles]) -> str:
-    """Return the page of several runs."""
+def runs_page(runs: Sequence[RunFiles], people: Sequence[PeopleSaid] = ()) -> str:
+    """Return the page of several runs; ``people``: what ratings of their answers say."""
     named = dict(zip(names_of([run.folder for run in runs]), runs, strict=True))
     return render(
         "runs.html",
@@ -45,6 +48,7 @@ def runs_page(runs: Sequence[RunFiles]) -> str:
         names=list(named),
         table=[verdict_row(name, run) for name, run in named.items()],
         warnings=warnings(runs),
+        people=people,
         charts=charts(named),
         settings=differing_settings(runs),
         rows=common_rows(named),

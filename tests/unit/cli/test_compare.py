@@ -81,7 +81,7 @@ def test_compare_refuses(fake: FakeApi, capsys: pytest.CaptureFixture[str], word
 
 def test_report(fake: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "one", "two", "-o", "runs.html", "--overwrite"]) == 0
-    assert fake.calls["report"] == (("one", "two"), {"output_path": "runs.html", "overwrite": True})
+    assert fake.calls["report"] == (("one", "two"), {"output_path": "runs.html", "ratings": (), "overwrite": True})
     assert capsys.readouterr().out == "Report: out/report.html\n"
     assert main(["report", "one", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report_path": "out/report.html"}

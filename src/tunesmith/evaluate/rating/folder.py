@@ -123,7 +123,9 @@ def read_rating(folder: Path) -> Rating:
         )
         complete = rating.scale in get_args(Scale) and hash_prompts(prompts) == found["prompts_sha256"]
     except FileNotFoundError as error:
-        raise DataError("there is no rating in this folder", file=str(folder), fix="Begin one: --data_files FILE --models A,B") from error
+        raise DataError(
+            "there is no rating in this folder", file=str(folder), fix="Begin one: tunesmith rate --data_files FILE --models A,B"
+        ) from error
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror or error}", file=str(path)) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -18,7 +18,7 @@ from tunesmith.evaluate.rating.order import Scale, draw_screens
 from tunesmith.evaluate.rating.prompts import read_answers, read_prompts
 from tunesmith.evaluate.rating.server import RatingServer
 from tunesmith.evaluate.rating.session import RatingSession
-from tunesmith.evaluate.rating.summary import RatingSummary, export_rating, read_summary
+from tunesmith.evaluate.rating.summary import RatingSummary, export_rating, read_result, read_summary
 
 if TYPE_CHECKING:
     from tunesmith.runtime.protocol import Runtime
@@ -118,10 +118,7 @@ def summary_and_export(folder: Path) -> tuple[RatingSummary, Path]:
         DataError: when there is no rating, no vote, or something that can't be read.
         OutputError: when the export can't be written.
     """
-    rating = read_rating(folder)
-    summary = read_summary(folder)
-    if summary is None:
-        raise DataError("nobody has rated yet", file=str(folder), fix=f"Rate first: tunesmith rate --output_path {folder}")
+    summary, rating = read_result(folder), read_rating(folder)
     return summary, export_rating(rating, read_votes(rating))
 
 

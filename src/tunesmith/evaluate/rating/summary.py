@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.artifact import write_file_atomically
+from tunesmith.errors import DataError
 from tunesmith.evaluate.rating.agreement import Agreement, agreement
 from tunesmith.evaluate.rating.folder import EXPORT, Rating, Vote, is_rating, read_answers_of, read_rating, read_votes
 from tunesmith.evaluate.rating.intervals import Interval, mean_interval, wilson_interval
@@ -125,6 +126,19 @@ def read_summary(folder: str | Path) -> RatingSummary | None:
     rating = read_rating(path)
     votes = read_votes(rating)
     return summarize(rating, read_answers_of(rating), votes) if votes else None
+
+
+def read_result(folder: Path) -> RatingSummary:
+    """Return the result of the rating in a folder.
+
+    Raises:
+        DataError: when there is no rating, no vote, or something that can't be read.
+    """
+    read_rating(folder)  # which says what is wrong where there is none
+    summary = read_summary(folder)
+    if summary is None:
+        raise DataError("nobody has rated yet", file=str(folder), fix=f"Rate first: tunesmith rate --output_path {folder}")
+    return summary
 
 
 def summarize(rating: Rating, answers: Sequence[Mapping[str, str]], votes: Sequence[Vote]) -> RatingSummary:
