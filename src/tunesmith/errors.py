@@ -2,6 +2,7 @@
 
     TunesmithError              exit status 1: our mistake, or nobody's
     ├── ShapeError              tensors that don't fit together
+    ├── ExportHarm              an export that lost more than its tolerances allow
     └── UserError               exit status 2: something the user can mend
         ├── UsageError          a flag, an option or their combination
         ├── ConfigError         a configuration file; carries all its problems at once
@@ -38,6 +39,10 @@ class TunesmithError(Exception):
 
 class ShapeError(TunesmithError):
     """Tensors whose shapes don't fit together."""
+
+
+class ExportHarm(TunesmithError):
+    """An export that lost more than its tolerances allow: which stage, what, how much, and the layer where it can be found."""
 
 
 class UserError(TunesmithError):

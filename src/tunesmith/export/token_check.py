@@ -1,0 +1,176 @@
+"""Whether an export reads prompts as training did, and stops where training stopped: template, token ids and stop tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.data.templates import PromptValue, Template
+from tunesmith.errors import DataError
+from tunesmith.export.check_prompts import PROMPTS
+from tunesmith.export.stop_files import stop_ids_in_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tunesmith.data.turns import Message
+    from tunesmith.runtime.protocol import Runtime
+
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class TokenDifferences:
+    """What differs from the tuned model.
+
+    Attributes:
+        num_prompts: prompts with other token ids.
+        sentences: what is wrong, one each.
+    """
+
+    num_prompts: int
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenCheck:
+    """What the tuned model reads and where it stops.
+
+    Attributes:
+        template: the template of training; its columns alone for a head.
+        head: whether the model ends in a head, which has no template and never stops.
+        texts: the check prompts, rendered.
+        ids: their token ids.
+        stops: names of the tokens at which an answer ends, by their ids.
+    """
+
+    template: Template
+    head: bool
+    texts: tuple[str, ...]
+    ids: tuple[tuple[int, ...], ...]
+    stops: dict[int, str]
+
+    @classmethod
+    def of(cls, reference: Runtime) -> TokenCheck:
+        """Return what the tuned model does with the check prompts."""
+        head = reference.task.head
+        texts = tuple(rendered(reference.template, reference.tokenizer, head=head))
+        ids = tuple(tuple(reference.token_ids(text)) for text in texts)
+        return cls(reference.template, head, texts, ids, {} if head else stops_of(reference.template, reference.tokenizer))
+
+    def compare(self, runtime: Runtime, files: Path | None = None) -> TokenDifferences:
+        """Compare a stage.
+
+        Args:
+            runtime: of the stage; its own tokenizer is asked.
+            files: where the stage lies: what other programs read there (``genai_config.json``, the metadata of a GGUF file, the chat
+                template of the tokenizer) is compared too.
+        """
+        found = [tuple(runtime.token_ids(text)) for text in self.texts]
+        differing = [place for place, (ours, theirs) in enumerate(zip(found, self.ids, strict=True)) if ours != theirs]
+        sentences = [*self._tokens(found, differing), *self._template(runtime)]
+        if not self.head:
+            sentences += self._stops(stops_of(runtime.template, runtime.tokenizer), "its template and tokenizer stop at")
+            if files is not None and (written := stop_ids_in_files(files)) is not None:
+                names = {number: str(runtime.tokenizer.convert_ids_to_tokens(number)) for number in written.ids}
+                sentences += self._stops(names, f"{written.where} stops at")
+            if files is not None:
+                sentences += self._chat_template(runtime, files)
+        return TokenDifferences(len(differing), tuple(sentences))
+
+    def _tokens(self, found: Sequence[tuple[int, ...]], differing: Sequence[int]) -> Iterator[str]:
+        if differing:
+            first = differing[0]
+            yield (
+                f"{len(differing)} of {len(self.texts)} check prompts become other token ids than in training; the first is "
+                f"{_short(self.texts[first])}: {_around(self.ids[first], found[first])}"
+            )
+
+    def _template(self, runtime: Runtime) -> Iterator[str]:
+        if self.head or runtime.template == self.template:
+            return
+        texts = list(rendered(runtime.template, runtime.tokenizer, head=False))
+        place = next((number for number, pair in enumerate(zip(texts, self.texts, strict=True)) if pair[0] != pair[1]), None)
+        if place is not None:
+            yield f"its template is not that of training: it writes {_short(texts[place])} where training wrote {_short(self.texts[place])}"
+        elif runtime.template.stop_tokens == self.template.stop_tokens:
+            yield f"its template is not that of training: {_changed_fields(self.template, runtime.template)}"
+
+    def _stops(self, found: dict[int, str], where: str) -> Iterator[str]:
+        missing = [name for number, name in self.stops.items() if number not in found]
+        more = [name for number, name in found.items() if number not in self.stops]
+        if missing:
+            right = _listed(self.stops.values())
+            yield f"{where} {_listed(found.values())}, but training stopped at {right}: {_listed(missing)} is missing"
+        elif more:
+            yield f"{where} {_listed(more)} too, where training went on"
+
+    def _chat_template(self, runtime: Runtime, files: Path) -> Iterator[str]:
+        """The chat template beside the model is what other programs render by."""
+        folder = files if files.is_dir() else files.parent
+        if self.template.kind != "chat" or not (folder / "tokenizer_config.json").is_file():
+            return
+        from transformers import AutoTokenizer
+
+        stored = AutoTokenizer.from_pretrained(folder)
+        if not stored.chat_template:
+            return
+        plain = Template(kind="chat", chat_template=str(stored.chat_template), stop_tokens=self.template.stop_tokens)
+        pairs = zip(rendered(plain, stored, head=False), self._conversations(runtime), strict=True)
+        differing = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
+        if differing:
+            yield (
+                f"the chat template in {folder.name} is not that of training: it writes {_short(differing[0][0])} where training wrote "
+                f"{_short(differing[0][1])}"
+            )
+
+    def _conversations(self, runtime: Runtime) -> Iterator[str]:
+        plain = Template(kind="chat", chat_template=self.template.chat_template, stop_tokens=self.template.stop_tokens)
+        return rendered(plain, runtime.tokenizer, head=False)
+
+
+def rendered(template: Template, tokenizer: PreTrainedTokenizerBase, *, head: bool) -> Iterator[str]:
+    """Yield the check prompts as a template writes them; a conversation that it refuses is asked with its last turn."""
+    for conversation in PROMPTS:
+        said = str(conversation[-1]["content"])
+        if head:
+            yield said
+            continue
+        try:
+            yield template.prompt(_value(template, conversation), tokenizer)
+        except DataError:
+            yield template.prompt(_value(template, conversation[-1:]), tokenizer)
+
+
+def _value(template: Template, conversation: Sequence[Message]) -> PromptValue:
+    """A conversation as the template takes prompts: as it is, or its last turn in every column."""
+    if template.kind == "chat":
+        return list(conversation)
+    said = str(conversation[-1]["content"])
+    return dict.fromkeys(template.prompt_columns, said) if template.prompt_columns else said
+
+
+def stops_of(template: Template, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return the tokens at which answers end, by id."""
+    return {number: str(tokenizer.convert_ids_to_tokens(number)) for number in template.stop_token_ids(tokenizer)}
+
+
+def _changed_fields(first: Template, second: Template) -> str:
+    ours, theirs = first.to_dict(), second.to_dict()
+    return ", ".join(f"{name} is {theirs[name]!r}, was {ours[name]!r}" for name in ours if ours[name] != theirs[name])
+
+
+def _around(right: Sequence[int], found: Sequence[int]) -> str:
+    place = next((number for number, (a, b) in enumerate(zip(right, found, strict=False)) if a != b), min(len(right), len(found)))
+    return f"from token {place + 1} on {list(found[place : place + 4])} instead of {list(right[place : place + 4])}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}")
+
+
+def _listed(names: object) -> str:
+    found = list(names)  # type: ignore[call-overload]
+    return " and ".join(str(name) for name in found) if found else "nothing"
