@@ -90,7 +90,8 @@ def optimize(
     available = detect(providers=True).providers if device not in (None, "cpu") and provider is None else ()
     target = choose_target(source.kind, device=device, provider=provider, precision=precision, available=available)
     _check_graph_options(source, use_ort_genai=use_ort_genai, use_model_builder=use_model_builder, exporter=exporter)
-    recipe = recipe_for(source.kind, target, **_builder_options(source, target, block_size, extra_options or {}))
+    fixed = {"dimensions": dict(zip(dim_param, dim_value or (), strict=True))} if dim_param else {}
+    recipe = recipe_for(source.kind, target, **_builder_options(source, target, block_size, extra_options or {}), **fixed)
     _check_shapes(recipe, dim_param)
     started = time.monotonic()
     with new_folder(final, overwrite=overwrite) as folder:
@@ -117,7 +118,12 @@ def parse_memory(memory: str | int | None) -> int | None:
 
 
 def _build(source: ExportSource, folder: Path, recipe: Recipe) -> None:
-    build_decoder(source, folder, recipe)
+    if recipe.builder == "model_builder":
+        build_decoder(source, folder, recipe)
+        return
+    from tunesmith.export.graph import build_graph
+
+    build_graph(source, folder, recipe)
 
 
 def _builder_options(source: ExportSource, target: Target, block_size: int | None, extra: Mapping[str, Any]) -> dict[str, Any]:

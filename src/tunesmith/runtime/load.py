@@ -11,7 +11,7 @@ import torch
 from tunesmith.data.conversations import end_of_turn
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
 from tunesmith.models.checks import read_config
 from tunesmith.models.heads import Head, is_encoder_decoder
@@ -21,6 +21,7 @@ from tunesmith.runtime.classifier import ClassifierRuntime
 from tunesmith.runtime.embedder import EmbedderRuntime
 from tunesmith.runtime.head_runtime import HeadRuntime
 from tunesmith.runtime.low_rank import lighten_lora
+from tunesmith.runtime.onnx_heads import is_graph_folder, load_graph
 from tunesmith.runtime.places import CHECKPOINT_FILE, Places, find_places, grid_warning, stored_task, stored_template
 from tunesmith.runtime.sequence_runtime import SequenceRuntime
 from tunesmith.runtime.tagger import TaggerRuntime
@@ -70,6 +71,10 @@ def load(
         ModelError: when a part is missing, can't be read or doesn't fit the others.
         UsageError: for arguments that contradict each other.
     """
+    if path is not None and is_graph_folder(folder := Path(path).expanduser()):
+        if adapter_path is not None:
+            raise UsageError(f"{path} is an export, which takes no adapter", fix="Export base and adapter together: tunesmith auto-opt")
+        return load_graph(folder, trust_remote_code=trust_remote_code)
     places = find_places(path, adapter_path=adapter_path, revision=revision, token=token)
     if warning := grid_warning(places):
         log.warning(warning)

@@ -1,0 +1,98 @@
+"""Exported folders that onnxruntime runs without onnxruntime-genai: heads, embeddings, encoder-decoders.
+
+Everything but the arithmetic is that of the PyTorch runtimes: which ids are read, where texts are cut, what an output means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.artifact import read_manifest
+from tunesmith.data.task_file import read_task
+from tunesmith.data.template_file import read_template
+from tunesmith.data.templates import Template
+from tunesmith.errors import ModelError
+from tunesmith.models.load import load_tokenizer
+from tunesmith.models.sources import ModelSource
+from tunesmith.runtime.classifier import ClassifierRuntime
+from tunesmith.runtime.embedder import EmbedderRuntime
+from tunesmith.runtime.onnx_session import Graph, GraphModel
+from tunesmith.runtime.sequence_runtime import SequenceRuntime
+from tunesmith.runtime.tagger import TaggerRuntime
+
+if TYPE_CHECKING:
+    from tunesmith.artifact import Manifest
+    from tunesmith.runtime.protocol import Runtime
+
+MODEL_FILE, GENAI_CONFIG = "model.onnx", "genai_config.json"
+
+
+class OnnxClassifier(ClassifierRuntime):
+    """Labels of texts, by onnxruntime."""
+
+    kind = "onnx"
+
+
+class OnnxTagger(TaggerRuntime):
+    """Tags of words, by onnxruntime."""
+
+    kind = "onnx"
+
+
+class OnnxEmbedder(EmbedderRuntime):
+    """Embeddings of texts, by onnxruntime."""
+
+    kind = "onnx"
+
+
+class OnnxSequence(SequenceRuntime):
+    """Answers of an encoder-decoder, by onnxruntime."""
+
+    kind = "onnx"
+
+
+_RUNTIMES = {"text-classification": OnnxClassifier, "token-classification": OnnxTagger, "similarity": OnnxEmbedder}
+
+
+def is_graph_folder(folder: Path) -> bool:
+    """Return whether a folder is an export that this module runs: ONNX by its manifest, and not for onnxruntime-genai."""
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    return manifest is not None and manifest.kind == "onnx" and not (folder / GENAI_CONFIG).is_file()
+
+
+def load_graph(folder: Path, *, threads: int | None = None, trust_remote_code: bool = False) -> Runtime:
+    """Load an exported folder, ready to answer.
+
+    Args:
+        folder: see :func:`is_graph_folder`.
+        threads: by default as many as there are physical cores.
+        trust_remote_code: run Python code of the tokenizer.
+
+    Raises:
+        ModelError: when a part is missing or can't be read.
+        DependencyError: when onnxruntime isn't installed.
+    """
+    from transformers import AutoConfig
+
+    task, manifest = read_task(folder), read_manifest(folder)
+    tokenizer = load_tokenizer(ModelSource(str(folder), "folder", folder), trust_remote_code=trust_remote_code)
+    if task is None or not task.head:
+        from tunesmith.runtime.onnx_sequence import GraphSequenceModel
+
+        model = GraphSequenceModel.open(folder, provider=_provider(manifest), threads=threads)
+        template = read_template(folder) or Template(kind="text", text="{text}", answer_column="text")
+        return OnnxSequence(model, tokenizer, template, task)
+    if task.name not in _RUNTIMES:
+        raise ModelError(f"{folder}/task.json says a head for {task.name}, which none is for", fix=f"Known: {', '.join(_RUNTIMES)}")
+    graph = Graph(folder / MODEL_FILE, provider=_provider(manifest), threads=threads)
+    headed = GraphModel(graph, AutoConfig.from_pretrained(folder))
+    if headed.length is not None:
+        task = replace(task, max_seq_len=min(headed.length, task.max_seq_len or headed.length))
+    return _RUNTIMES[task.name](headed, tokenizer, task)
+
+
+def _provider(manifest: Manifest | None) -> str | None:
+    export = manifest.extra.get("export") if manifest is not None else None
+    return str(export.get("provider")) if isinstance(export, dict) else None
