@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,16 +57,41 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
     batch_size: int | None = None,
+    constrain: bool = True,
+    schema: Mapping[str, Any] | None = None,
 ) -> list[Answer]:
     """Load a model and answer prompts, each a text, a row (for templates with several columns), or a list of messages.
 
-    To answer more than once, keep what :func:`load` returns.
+    To answer more than once, keep what :func:`load` returns; its ``with_schema`` does what ``schema`` and ``constrain`` do here.
+
+    Args:
+        constrain: hold the answers of a model that was trained for extraction, or for several labels a row, to its schema or labels.
+        schema: a JSON schema that answers must fit, whatever the model was trained for.
 
     Raises:
-        UserError: as :func:`load`, and for prompts that don't fit the template or the context.
+        UserError: as :func:`load`, and for prompts that don't fit the template or the context, or a schema that answers can't be held to.
     """
+    from tunesmith.errors import UsageError
+
+    if schema is not None and not constrain:
+        raise UsageError("a schema is given, and constrain=False", fix="Give one of them")
     runtime = load(path, adapter_path=adapter_path)
+    runtime = runtime if schema is None and constrain else runtime.with_schema(schema)
     return runtime.generate(prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size)
+
+
+def read_schema(file: str | Path) -> dict[str, Any]:
+    """Read a JSON schema that answers can be held to.
+
+    Raises:
+        UsageError: when it can't be read, or has what can't be checked while an answer is written.
+    """
+    from tunesmith.data.answer_grammar import schema_grammar
+    from tunesmith.data.json_answers import read_schema as read_file
+
+    schema = read_file(str(file))
+    schema_grammar(schema, name=f"--answer_schema {file}")
+    return schema
 
 
 def chat(

@@ -25,6 +25,7 @@ def evaluate(
     reference_column: str | None = None,
     map_columns: Mapping[str, str] | None = None,
     text_template: str | None = None,
+    constrain: bool = True,
     output_path: str | Path | None = None,
     overwrite: bool = False,
     **loading: Any,
@@ -42,6 +43,7 @@ def evaluate(
         reference_column: where the right answer (or a list of them) is; by default the column of training.
         map_columns: old name -> new name, before anything else.
         text_template: how a row becomes a prompt, for a model that was not tuned here.
+        constrain: hold answers to the schema, or the labels, that the model was trained on.
         output_path: a folder for ``predictions.jsonl`` and ``metrics.json``.
         overwrite: replace these files when they are there already.
         **loading: further arguments of :func:`load`.
@@ -71,6 +73,7 @@ def evaluate(
         labels=labels or (),
         reference_column=reference_column,
         text_template=text_template,
+        constrain=constrain,
         predictions_file=predictions_file,
     )
     if output_path is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Figures of single labels and fields that are printed, the worst ones; all are in the JSON.
 MOST_DETAILS = 10
 _BOTH = ("limit", "batch_size", "output_path", "overwrite")
-_ONLY_TEST_SETS = ("reference_column", "map_columns", "text_template", "metrics", "labels", "max_new_tokens")
+_ONLY_TEST_SETS = ("reference_column", "map_columns", "text_template", "metrics", "labels", "max_new_tokens", "constrain")
 _ONLY_BENCHMARKS = ("include_path", "num_fewshot")
 
 

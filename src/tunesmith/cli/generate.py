@@ -30,7 +30,8 @@ def run(given: Given, as_json: bool) -> int:
         answer_file(options)
         return 0
     prompt = read_prompt(options)
-    runtime = load_runtime(options)
+    schema = read_schema(options)
+    runtime = held(load_runtime(options), options, schema)
     with open_output(options.output_path, overwrite=options.overwrite) as file:
         if as_json:
             file.write(answer_lines(runtime, [prompt], [{"prompt": prompt}], options)[0])
@@ -75,7 +76,8 @@ def answer_file(options: GenerateOptions) -> None:
         batches = chunks(api.read_rows(options.data_files, max_samples=options.max_samples), ROWS_AT_ONCE)
         rows = next(batches, [])
         prompts = [prompt_of(row, options.text_field) for row in rows]
-        runtime = load_runtime(options)  # not before a wrong file or column would have been found
+        schema = read_schema(options)
+        runtime = held(load_runtime(options), options, schema)  # not before a wrong file or column would have been found
         num_answered = 0
         while rows:
             file.writelines(answer_lines(runtime, prompts, rows, options))
@@ -121,6 +123,26 @@ def load_runtime(options: SamplingOptions) -> Runtime:
     from tunesmith import api
 
     return api.load(options.model_name_or_path, **load_options(options))
+
+
+def read_schema(options: GenerateOptions) -> Mapping[str, Any] | None:
+    """Return the schema that ``--answer_schema`` names, None without one.
+
+    Raises:
+        UsageError: when it can't be read, answers can't be held to it, or --no-constrain is given too.
+    """
+    if options.answer_schema is None:
+        return None
+    if not options.constrain:
+        raise UsageError("--answer_schema holds answers to a schema, --no-constrain to none", fix="Give one of them.")
+    from tunesmith import api
+
+    return api.read_schema(options.answer_schema)
+
+
+def held(runtime: Runtime, options: GenerateOptions, schema: Mapping[str, Any] | None) -> Runtime:
+    """Return the runtime with its answers held to what the options say."""
+    return runtime if schema is None and options.constrain else runtime.with_schema(schema)
 
 
 def load_options(options: SamplingOptions) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class EvaluateOptions(ModelOptions):
     )
     max_new_tokens: int = option(256, "Where an answer that doesn't end by itself is cut.", group=METRICS, at_least=1)
     batch_size: int | None = option(None, "Rows asked together.", group=METRICS, at_least=1, default_text="by length")
+    constrain: bool = option(True, "Hold answers to the schema, or the labels, that the model was trained on.", group=METRICS)
     benchmarks: tuple[str, ...] | None = option(
         None, "Tasks of lm-eval (extra 'eval') in place of a test set.", group=BENCHMARKS, metavar="TASK"
     )

@@ -40,6 +40,10 @@ class GenerateOptions(SamplingOptions):
     )
     max_samples: int | None = option(None, "Answer the first N rows only.", group=PROMPTS, at_least=1, default_text="all")
     batch_size: int | None = option(None, "Prompts answered together.", group=SAMPLING, at_least=1, default_text="by length")
+    answer_schema: str | None = option(
+        None, "A JSON schema that answers must fit.", group=SAMPLING, metavar="FILE", default_text="that of an extraction's training"
+    )
+    constrain: bool = option(True, "Hold answers to the schema, or the labels, that the model was trained on.", group=SAMPLING)
     output_path: str | None = option(None, "File for the answers.", group=RESULT, short="o", metavar="FILE", default_text="standard output")
     overwrite: bool = option(False, "Replace --output_path when it is there already.", group=RESULT)
 

@@ -109,6 +109,7 @@ def evaluate(
     labels: Sequence[str] = (),
     reference_column: str | None = None,
     text_template: str | None = None,
+    constrain: bool = True,
     predictions_file: Path | None = None,
 ) -> Evaluation:
     """Ask a model every row of a test set, and measure its answers.
@@ -124,6 +125,7 @@ def evaluate(
         labels: labels to choose among, for a model that writes text and knows none.
         reference_column: where the right answer (or a list of them) is; by default the column of training.
         text_template: how a row becomes a prompt, for a model that was not tuned here; by default as finetune would do it.
+        constrain: hold answers to the schema, or the labels, that the model was trained on.
         predictions_file: where to write what was asked and answered, as JSON lines.
 
     Raises:
@@ -132,6 +134,8 @@ def evaluate(
     rows = iter(rows)
     head = list(itertools.islice(rows, _LOOKED_AT))
     runtime = suited(runtime, head, text_template=text_template)
+    if not constrain:
+        runtime = runtime.with_schema(None)
     rows = itertools.chain(head, rows)
     ways = asking(runtime, max_new_tokens=max_new_tokens, batch_size=batch_size, labels=labels, reference_column=reference_column)
     first, measurable, skipped = _measurable(itertools.islice(rows, limit), ways, runtime, reference_column)

@@ -92,6 +92,10 @@ class HeadRuntime(ABC):
         """Refuse: the head reads texts as they are."""
         raise UsageError(f"a model with a head for {self.task.name} reads no template")
 
+    def with_schema(self, schema: Mapping[str, Any] | None) -> Runtime:
+        """Refuse: the head writes no text."""
+        raise UsageError(f"a model with a head for {self.task.name} writes no text that could fit a schema")
+
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Refuse: the head scores no labels of whole texts."""
         raise UsageError(f"this model was trained for {self.task.name}, which chooses no label for a text")

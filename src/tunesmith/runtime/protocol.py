@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
@@ -141,6 +141,19 @@ class Runtime(Protocol):
 
         Raises:
             UsageError: for a model with a head, which reads no template.
+        """
+
+    def with_schema(self, schema: Mapping[str, Any] | None) -> Runtime:
+        """Return a runtime around the same model whose answers are JSON that fits a schema.
+
+        A model that was trained for extraction keeps to the schema in its ``task.json`` without being told. An answer that is cut by
+        ``max_new_tokens`` is unfinished JSON, all others fit.
+
+        Args:
+            schema: a JSON schema; None lets answers be any text, whatever the task says.
+
+        Raises:
+            UsageError: for a schema that answers can't be held to, and for a model with a head, which writes no text.
         """
 
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:

@@ -12,6 +12,7 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.runtime.batches import plan_batches
+from tunesmith.runtime.constraints import Constrained, Holding
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # Legend: B rows, S tokens of the longest answer, V vocabulary.
 
 
-class SequenceRuntime:
+class SequenceRuntime(Constrained):
     """A `Runtime` around an encoder-decoder.
 
     Args:
@@ -64,16 +65,17 @@ class SequenceRuntime:
         Sampling(temperature, top_p, seed)  # refuses what is out of range
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens is {max_new_tokens}, but an answer has at least one token")
-        encoded = self._encode(prompts)
+        encoded, constraint = self._encode(prompts), self._constraint()
         size = 1 if temperature else batch_size
         answers: dict[int, Answer] = {}
         for batch in plan_batches([len(ids) for ids in encoded], max_new_tokens=max_new_tokens, batch_size=size):
+            held: dict[str, Any] = {} if constraint is None else {"logits_processor": [Holding(constraint, len(batch))]}
             drawing = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
             with torch.inference_mode(), torch.random.fork_rng(enabled=bool(temperature)):
                 if temperature and seed is not None:
                     torch.manual_seed(seed)
                 made = self._bare.generate(
-                    **self._inputs([encoded[place] for place in batch]), max_new_tokens=max_new_tokens, num_beams=1, **drawing
+                    **self._inputs([encoded[place] for place in batch]), max_new_tokens=max_new_tokens, num_beams=1, **drawing, **held
                 )
             answers.update((place, self._answer(ids, max_new_tokens)) for place, ids in zip(batch, made.tolist(), strict=True))
         return [answers[place] for place in range(len(encoded))]
@@ -123,6 +125,10 @@ class SequenceRuntime:
     def token_logits(self, rows: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
         """Refuse: prompt and answer are two rows here, see :meth:`log_likelihoods`."""
         raise UsageError("an encoder-decoder reads prompt and answer apart, so one row of tokens has no logits", fix="Ask log_likelihoods")
+
+    def _stop_ids(self) -> frozenset[int]:
+        end = self.tokenizer.eos_token_id
+        return frozenset() if end is None else frozenset({int(end)})
 
     def _encode(self, prompts: Sequence[PromptValue]) -> list[list[int]]:
         texts = [self.template.prompt(prompt, self.tokenizer) for prompt in prompts]

@@ -12,6 +12,7 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.errors import DataError, UsageError
+from tunesmith.runtime.constraints import Constrained, Follower
 from tunesmith.runtime.protocol import Answer
 from tunesmith.runtime.sampling import Sampling
 from tunesmith.runtime.stopping import StopRule
@@ -24,20 +25,36 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Row:
-    """An answer in the making."""
+    """An answer in the making.
+
+    Attributes:
+        index: the number of its prompt.
+        most: tokens that it may have.
+        draw: its random numbers.
+        follower: keeps it to a grammar; None for an answer that is free.
+    """
 
     index: int
     most: int
     draw: random.Random
     tokens: list[int] = field(default_factory=list)
     stopped: bool = False
+    follower: Follower | None = None
 
     @property
     def ended(self) -> bool:
         return self.stopped or len(self.tokens) >= self.most
 
+    def add(self, token: int, rule: StopRule, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Append a token; the answer stops with what ends it, and where its grammar leaves nothing to be said."""
+        self.tokens.append(token)
+        self.stopped = rule.met_by(self.tokens, tokenizer)
+        if self.follower is not None and not self.stopped:
+            self.follower.take(token)
+            self.stopped = self.follower.is_complete
 
-class TextRuntime:
+
+class TextRuntime(Constrained):
     """The part of a `Runtime` that is the same for all models that continue text.
 
     Args:
@@ -55,6 +72,9 @@ class TextRuntime:
     def context_length(self) -> int | None:
         """The most tokens that prompt and answer may have together; None when the model names no limit."""
         return None
+
+    def _stop_ids(self) -> frozenset[int]:
+        return self._rule.token_ids
 
     def _answers_by_label(self, sampling: Sampling) -> bool:
         task = self.task

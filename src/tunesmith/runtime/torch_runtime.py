@@ -14,6 +14,7 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.runtime.batches import check_rows, plan_batches
+from tunesmith.runtime.constraints import rule_out
 from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
@@ -195,13 +196,17 @@ class TorchRuntime(TextRuntime):
         self, decoder: BatchDecoder, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling, prefix: Prefix | None
     ) -> Iterator[None]:
         """Append tokens to ``rows`` until all have ended; yields after each."""
+        constraint = self._constraint()
+        for row in rows:
+            row.follower = constraint.follow() if constraint is not None else None
         logits = decoder.prefill([encoded[row.index] for row in rows], prefix)
         while True:
+            if constraint is not None:
+                logits = rule_out(logits, [None if row.ended else row.follower for row in rows])
             tokens = sampling.choose(logits, [row.draw for row in rows])
             for row, token in zip(rows, tokens, strict=True):
                 if not row.ended:
-                    row.tokens.append(token)
-                    row.stopped = self._rule.met_by(row.tokens, self.tokenizer)
+                    row.add(token, self._rule, self.tokenizer)
             yield
             going = [place for place, row in enumerate(rows) if not row.ended]
             if not going:

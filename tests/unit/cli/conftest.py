@@ -23,6 +23,10 @@ class EchoRuntime:
 
     calls: list[Mapping[str, Any]] = field(default_factory=list)
 
+    def with_schema(self, schema: Mapping[str, Any] | None) -> EchoRuntime:
+        self.calls.append({"schema": schema})
+        return self
+
     def generate(self, prompts: Sequence[Any], **sampling: Any) -> list[Answer]:
         self.calls.append({"prompts": list(prompts), **sampling})
         return [Answer(str(prompt).upper()) for prompt in prompts]
@@ -62,6 +66,10 @@ class FakeApi:
     def merge(self, path: str, output_path: str, **given: Any) -> str:
         self._call("merge", path=path, output_path=output_path, **given)
         return output_path
+
+    def read_schema(self, file: str) -> Mapping[str, Any]:
+        self._call("read_schema", file=file)
+        return {"type": "integer"}
 
     def read_rows(self, files: Sequence[str], *, max_samples: int | None) -> list[Mapping[str, Any]]:
         self._call("read_rows", files=files, max_samples=max_samples)

@@ -42,6 +42,17 @@ def test_json(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys.readouterr().out) == [{"prompt": "hello", "generated": "HELLO", "stopped": True, "num_tokens": 2}]
 
 
+def test_answers_are_held_to_a_schema_or_to_nothing(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "hello", "--answer_schema", "s.json"]) == 0
+    assert fake_api.calls["read_schema"] == {"file": "s.json"}
+    assert main(["generate", "hello", "--no-constrain"]) == 0
+    fake_api.rows = [{"text": "a"}]
+    assert main(["generate", "--data_files", "a.jsonl", "--constrain", "false"]) == 0
+    assert [call["schema"] for call in fake_api.runtime.calls if "schema" in call] == [{"type": "integer"}, None, None]
+    assert main(["generate", "hello", "--answer_schema", "s.json", "--no-constrain"]) == 2
+    assert "--answer_schema holds answers to a schema, --no-constrain to none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [[], ["-"]])
 def test_the_prompt_from_standard_input(words: list[str], fake_api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines\n"))
