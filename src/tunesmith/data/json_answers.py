@@ -1,9 +1,9 @@
-"""Answers that are JSON: columns of objects and lists as JSON text, and the schema that all answers fit."""
+"""Answers that are JSON: columns of objects and lists as JSON text, and a schema read from a file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _STAND_IN = "_json"
-#: JSON schema's name of each kind of value; bool before int, which it is one of.
-_KINDS: tuple[tuple[type, str], ...] = (
-    (bool, "boolean"),
-    (int, "integer"),
-    (float, "number"),
-    (str, "string"),
-    (list, "array"),
-    (dict, "object"),
-    (type(None), "null"),
-)
 
 
 def with_json_answers(dataset: Dataset, column: str) -> Dataset:
@@ -39,16 +29,16 @@ def with_json_answers(dataset: Dataset, column: str) -> Dataset:
     for index, value in enumerate(dataset[column]):
         if isinstance(value, str):
             _check_json(value, column, dataset, index)
-            texts.append(value)
-        else:
-            texts.append(None if value is None else json.dumps(without_none(value), ensure_ascii=False))
+        texts.append(json_answer(value))
     added = dataset.add_column(_STAND_IN, texts, feature=Value("string"))  # removed first, a single column would leave no rows to add to
     return added.remove_columns(column).rename_column(_STAND_IN, column)
 
 
-def infer_schema(answers: Iterable[str]) -> dict[str, Any]:
-    """Return the narrowest schema that all answers fit: types, fields, a field of every object required, unknown ones not allowed."""
-    return _schema_of([json.loads(answer) for answer in answers])
+def json_answer(value: object) -> str | None:
+    """Return a cell as one answer in JSON: a text as it is, objects without the nulls of other rows' keys; None for an empty cell."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(without_none(value), ensure_ascii=False)
 
 
 def read_schema(file: str) -> dict[str, Any]:
@@ -74,20 +64,3 @@ def _check_json(text: str, column: str, dataset: Dataset, index: int) -> None:
         file, row = place_of(dataset, index)
         fix = "Write answers as JSON, or leave --task extraction out."
         raise DataError(f"the answer in '{column}' is no JSON: {text[:60]!r} ({error})", file=file, row=row, fix=fix) from error
-
-
-def _schema_of(values: list[Any]) -> dict[str, Any]:
-    kinds = sorted({next(name for kind, name in _KINDS if isinstance(value, kind)) for value in values})
-    if {"integer", "number"} <= set(kinds):
-        kinds.remove("integer")
-    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
-    objects = [value for value in values if isinstance(value, dict)]
-    if objects:
-        names = list(dict.fromkeys(name for value in objects for name in value))
-        schema["properties"] = {name: _schema_of([value[name] for value in objects if name in value]) for name in names}
-        schema["required"] = [name for name in names if all(name in value for value in objects)]
-        schema["additionalProperties"] = False
-    items = [item for value in values if isinstance(value, list) for item in value]
-    if items:
-        schema["items"] = _schema_of(items)
-    return schema
