@@ -11,7 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "tunesmith"
 HEAVY = ("torch", "transformers", "datasets", "onnxruntime", "peft", "numpy")
-GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room"}  # "" is the package itself: its version
+# "" is the package itself: its version
+GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room", "run_folder"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "registry": {"errors"},
@@ -19,6 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "cache": {"errors"},
     "hardware": {"errors"},
     "callable_room": {""},
+    "run_folder": set(),
     "config": GROUND,
     "data": GROUND,
     "models": GROUND,

@@ -71,12 +71,14 @@ def _judged(result: FinetuneResult, options: FinetuneOptions) -> FinetuneResult:
 
     verdict = report_path = None
     with _saying("no verdict"):
-        from tunesmith.evaluate.judge import VERDICT_ROWS, clear, judge_run
-
-        clear(result.output_path)
         if options.verdict:
+            from tunesmith.evaluate.judge import VERDICT_ROWS, judge_run
+            from tunesmith.train.results import tell_verdict
+
             log.info("Asking the base model and the tuned one the same held-out rows …")
-            verdict = judge_run(result.output_path, max_rows=options.verdict_rows or VERDICT_ROWS).to_dict()
+            found = judge_run(result.output_path, max_rows=options.verdict_rows or VERDICT_ROWS)
+            tell_verdict(result.output_path, found.words)
+            verdict = found.to_dict()
     with _saying("no report"):
         from tunesmith.report.page import write_report
 

@@ -15,11 +15,11 @@ from tunesmith.data.task_file import TaskRecord, read_task
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ModelError
 from tunesmith.evaluate.baselines import Examples
+from tunesmith.run_folder import HELD_OUT
 
 if TYPE_CHECKING:
     from tunesmith.data.sources import Splits
 
-HELD_OUT_FILE = "held_out.jsonl"
 _DATA_OPTIONS = ("data_name", "data_files", "train_subset", "train_split", "eval_subset", "eval_split", "max_samples", "map_columns")
 
 
@@ -69,13 +69,13 @@ def read_run(folder: Path, *, max_rows: int | None) -> FinishedRun:
     if task.name != "token-classification":  # a text without any span is a right answer too
         rows = [row for row in rows if references_of(run, row)]
         if not rows:
-            raise DataError("none of the held-out rows has a right answer", file=str(folder / HELD_OUT_FILE))
+            raise DataError("none of the held-out rows has a right answer", file=str(folder / HELD_OUT))
     return replace(run, rows=tuple(spread(rows, max_rows)))
 
 
 def read_rows(folder: Path) -> list[Mapping[str, Any]]:
     """Return the rows that a run did not train on; none where there is no file of them."""
-    file = folder / HELD_OUT_FILE
+    file = folder / HELD_OUT
     if not file.is_file():
         return []
     try:

@@ -18,8 +18,9 @@ from tunesmith.errors import TunesmithError
 from tunesmith.evaluate.baselines import MAJORITY, baseline_answers, majority
 from tunesmith.evaluate.evaluation import Evaluation, evaluate
 from tunesmith.evaluate.finished_run import FinishedRun, examples, read_run, read_splits, references_of, spread, training_examples
-from tunesmith.evaluate.verdict import VERDICT_FILE, Verdict, decide, with_forgetting, write_verdict
+from tunesmith.evaluate.verdict import Verdict, decide, with_forgetting, write_verdict
 from tunesmith.metrics import load_metric
+from tunesmith.run_folder import BASE_PREDICTIONS, PREDICTIONS
 
 if TYPE_CHECKING:
     from tunesmith.data.sources import Splits
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS, BASE_PREDICTIONS = "predictions.jsonl", "predictions_base.jsonl"
 VERDICT_ROWS = 200
 #: Answers of up to so many words are right or wrong; longer ones are compared by their words.
 SHORT_ANSWER_WORDS = 3
@@ -93,12 +93,6 @@ def judge_run(folder: Path, *, max_rows: int | None = VERDICT_ROWS) -> Verdict:
     verdict = replace(verdict, others=_others(base, tuned), advice=advice(verdict, run))
     write_verdict(folder, verdict)
     return verdict
-
-
-def clear(folder: Path) -> None:
-    """Remove the verdict on an earlier run in the same folder, so that it is not taken for one on this run."""
-    for name in (VERDICT_FILE, PREDICTIONS, BASE_PREDICTIONS):
-        (folder / name).unlink(missing_ok=True)
 
 
 def main_metric(task: TaskRecord, template: Template | None, rows: Sequence[Mapping[str, Any]]) -> str:

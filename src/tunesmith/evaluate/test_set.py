@@ -10,13 +10,13 @@ from tunesmith.data.columns import check_mapping, rename
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import load_splits
 from tunesmith.errors import DataError, UsageError
+from tunesmith.run_folder import HELD_OUT
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 #: A file, several, rows, or a data set of `datasets`.
 TestSet = str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | Iterable[Mapping[str, Any]]
-HELD_OUT_FILE = "held_out.jsonl"
 
 
 def read_test_set(data: Any, model: str | Path | None, *, map_columns: Mapping[str, str] | None = None) -> Iterable[Mapping[str, Any]]:
@@ -49,7 +49,7 @@ def read_test_set(data: Any, model: str | Path | None, *, map_columns: Mapping[s
 
 
 def _held_out(model: str | Path | None) -> str:
-    file = Path(model).expanduser() / HELD_OUT_FILE if model is not None else None
+    file = Path(model).expanduser() / HELD_OUT if model is not None else None
     if file is None or not file.is_file():
         what = f"{model} held no rows out of its training" if file is not None and file.parent.is_dir() else "no test set is named"
         raise UsageError(what, fix="Name a file: tunesmith evaluate MODEL TEST_FILE")

@@ -19,8 +19,8 @@ from tunesmith.errors import ModelError
 from tunesmith.evaluate.baselines import MAJORITY
 from tunesmith.evaluate.baselines import WORDS as BASELINE_WORDS
 from tunesmith.evaluate.bootstrap import Difference, paired_difference
+from tunesmith.run_folder import VERDICT
 
-VERDICT_FILE = "verdict.json"
 CONFIDENCE = 0.95
 #: Asked for against the most frequent answer: a model that gives known labels at random beats it by luck in one of forty runs at 95%.
 FLOOR_CONFIDENCE = 0.99
@@ -247,7 +247,7 @@ def _plain(value: Any) -> Any:
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:
     """Keep the verdict in a run's folder."""
-    write_file_atomically(folder / VERDICT_FILE, json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_file_atomically(folder / VERDICT, json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_verdict(folder: Path) -> Verdict | None:
@@ -256,7 +256,7 @@ def read_verdict(folder: Path) -> Verdict | None:
     Raises:
         ModelError: for one that can't be read.
     """
-    file = folder / VERDICT_FILE
+    file = folder / VERDICT
     if not file.is_file():
         return None
     try:

@@ -19,8 +19,8 @@ from tunesmith.report import answers
 from tunesmith.report.charts import Chart, calibration_chart, run_charts
 from tunesmith.report.people import PeopleSaid, read_people
 from tunesmith.report.run_files import RunFiles, read_run_files, run_name, short_name
+from tunesmith.run_folder import REPORT
 
-REPORT_FILE = "report.html"
 _PAGES = Path(__file__).parent / "pages"
 _MADE_WITH = ("torch", "transformers", "peft")
 
@@ -40,7 +40,7 @@ def write_report(folder: Path, path: Path | None = None, *, ratings: Sequence[Pa
         OutputError: when it can't be written.
     """
     page = run_page(read_run_files(folder), read_people(ratings, [folder]))
-    path = folder / REPORT_FILE if path is None else checked_path(path, overwrite=overwrite)
+    path = folder / REPORT if path is None else checked_path(path, overwrite=overwrite)
     write_file_atomically(path, page)
     return path
 
@@ -51,7 +51,7 @@ def checked_path(path: Path, *, overwrite: bool) -> Path:
     Raises:
         OutputError: when something is there already, or its folder is not.
     """
-    path = path / REPORT_FILE if path.is_dir() else path
+    path = path / REPORT if path.is_dir() else path
     if path.exists() and not overwrite:
         raise OutputError(f"{path} is there already", fix="Choose another --output_path, or replace it with --overwrite")
     if not path.parent.is_dir():

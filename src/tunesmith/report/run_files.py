@@ -12,6 +12,7 @@ from tunesmith.artifact import Manifest, read_manifest
 from tunesmith.data.task_file import TaskRecord, read_task
 from tunesmith.errors import ModelError
 from tunesmith.evaluate.verdict import Verdict, read_verdict
+from tunesmith.run_folder import BASE_PREDICTIONS, CUT_ROWS, HELD_OUT, METRICS, PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,16 @@ def read_run_files(folder: Path) -> RunFiles:
         fix = resume if (folder / "checkpoints").is_dir() else "Name the output folder of a finished tunesmith finetune"
         raise ModelError(f"{folder} {what}", fix=fix)
     weights = folder / "adapter" if (folder / "adapter").is_dir() else folder / "model"
-    cut = list(read_json_lines(folder / "cut_rows.jsonl"))
+    cut = list(read_json_lines(folder / CUT_ROWS))
     dropped = sum(str(row.get("what", "")).startswith("drop") for row in cut)
     return RunFiles(
         folder=folder,
         manifest=manifest,
         task=read_task(weights) or TaskRecord(manifest.task or "text-generation"),
-        history=tuple(read_json_lines(folder / "metrics.jsonl")),
+        history=tuple(read_json_lines(folder / METRICS)),
         verdict=read_verdict(folder),
         answered=tuple(_answered(folder)),
-        num_held_out=sum(1 for _ in read_json_lines(folder / "held_out.jsonl")),
+        num_held_out=sum(1 for _ in read_json_lines(folder / HELD_OUT)),
         num_cut=len(cut) - dropped,
         num_dropped=dropped,
     )
@@ -135,8 +136,8 @@ def read_json_lines(file: Path) -> Iterator[Mapping[str, Any]]:
 
 def _answered(folder: Path) -> Iterator[Answered]:
     """Join both models' answers row by row."""
-    base = {row.get("row"): row for row in read_json_lines(folder / "predictions_base.jsonl")}
-    for number, row in enumerate(read_json_lines(folder / "predictions.jsonl"), 1):
+    base = {row.get("row"): row for row in read_json_lines(folder / BASE_PREDICTIONS)}
+    for number, row in enumerate(read_json_lines(folder / PREDICTIONS), 1):
         other = base.get(row.get("row"), {})
         yield Answered(
             number=number,

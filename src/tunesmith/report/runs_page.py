@@ -10,9 +10,10 @@ from tunesmith.artifact import write_file_atomically
 from tunesmith.evaluate.verdict import difference_words, interval_words, metric_words, score_words
 from tunesmith.report import answers
 from tunesmith.report.charts import Chart, line_chart
-from tunesmith.report.page import REPORT_FILE, checked_path, render
+from tunesmith.report.page import checked_path, render
 from tunesmith.report.people import PeopleSaid, read_people
 from tunesmith.report.run_files import RunFiles, read_run_files, run_name
+from tunesmith.run_folder import REPORT
 
 _CURVES = (("Validation loss", "eval_loss"), ("Training loss", "loss"), ("Learning rate", "learning_rate"), ("Throughput", "tokens_per_s"))
 _ROWS = 8
@@ -33,7 +34,7 @@ def write_comparison(folders: Sequence[Path], path: Path | None = None, *, ratin
         OutputError: when the page can't be written.
     """
     page = runs_page([read_run_files(folder) for folder in folders], read_people(ratings, []))
-    path = checked_path(path or Path(REPORT_FILE), overwrite=overwrite)
+    path = checked_path(path or Path(REPORT), overwrite=overwrite)
     write_file_atomically(path, page)
     return path
 

@@ -32,6 +32,7 @@ from tunesmith.models.load import load_tokenizer
 from tunesmith.models.precision import choose_dtype
 from tunesmith.models.sources import ModelSource, resolve_model
 from tunesmith.models.structure import is_causal
+from tunesmith.run_folder import CUT_ROWS
 from tunesmith.train import checkpoints, results, words
 from tunesmith.train.answers import Answer, Example, SampleAnswers
 from tunesmith.train.choices import max_positions, method_of, output_folder, seed_of
@@ -53,8 +54,6 @@ log = logging.getLogger(__name__)
 
 # More tokens in one forward pass make nothing faster on a CPU (its matrix products are saturated below 1,000 rows) and only raise the peak.
 MOST_TOKENS = 4096
-# Lists the rows that don't fit into --max_seq_len.
-CUT_ROWS = "cut_rows.jsonl"
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.artifact import write_file_atomically
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits
+from tunesmith.run_folder import HELD_OUT
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-HELD_OUT_ROWS = "held_out.jsonl"
 MOST_ROWS = 2000
 # Rows of a test split that are looked at for an answer: public test sets often come without any.
 LOOKED_AT = 50
@@ -39,4 +39,4 @@ def write_held_out(folder: Path, rows: Dataset | None) -> None:
     if rows is None:
         return
     lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows.select_columns(data_columns(rows))]
-    write_file_atomically(folder / HELD_OUT_ROWS, "\n".join(lines) + "\n")
+    write_file_atomically(folder / HELD_OUT, "\n".join(lines) + "\n")

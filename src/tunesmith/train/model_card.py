@@ -54,7 +54,7 @@ def model_card(
         f"# {title or f'{_short(manifest.base)}, fine-tuned ({manifest.method})'}",
         _what(manifest, base),
         _results(manifest.metrics),
-        *words,
+        "## Training\n\n" + _paragraphs(words) if words else "",
         _examples(examples),
         _prompt(manifest),
         _usage(manifest, base),
@@ -62,6 +62,18 @@ def model_card(
         "## Made with\n\n" + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()) if manifest.versions else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def with_verdict(card: str, words: Sequence[str]) -> str:
+    """Return a card that also says, before everything but what the model is, whether the training was worth it.
+
+    Args:
+        card: as :func:`model_card` gives it.
+        words: the verdict, in sentences.
+    """
+    metadata, opening, text = card.partition("---\n\n")
+    what, next_section, rest = text.partition("\n\n## ")
+    return f"{metadata}{opening}{what}\n\n## Verdict\n\n{_paragraphs(words)}{next_section}{rest}"
 
 
 def hub_base(name: str | None) -> str | None:
@@ -238,6 +250,10 @@ def _cell(text: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines)
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "\n\n".join(sentences)
 
 
 def _fenced(text: str, language: str = "") -> str:

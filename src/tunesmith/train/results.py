@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from tunesmith.artifact import Manifest, new_folder, write_file_atomically, write_manifest
+from tunesmith.artifact import MANIFEST, Manifest, new_folder, write_file_atomically, write_manifest
 from tunesmith.data.task_file import TaskRecord, write_task
 from tunesmith.data.template_file import write_template
 from tunesmith.data.templates import Template
@@ -17,9 +17,9 @@ from tunesmith.methods.protocol import Method
 from tunesmith.models.heads import Head, write_head_config
 from tunesmith.models.save import place_model, save_plain_model
 from tunesmith.models.sources import ModelSource
+from tunesmith.run_folder import MODEL_CARD, OF_FINISHED_RUN
 from tunesmith.train.answers import Example
-from tunesmith.train.held_out import HELD_OUT_ROWS
-from tunesmith.train.model_card import model_card
+from tunesmith.train.model_card import model_card, with_verdict
 
 
 def save_results(
@@ -71,8 +71,14 @@ def save_results(
             write_what_for(whole, template, task)
     shown = [(example.prompt, example.before, example.after) for example in examples]
     card = model_card(manifest, base_folder=source.folder, words=words, examples=shown)
-    write_file_atomically(folder / "README.md", card)
+    write_file_atomically(folder / MODEL_CARD, card)
     write_manifest(folder, manifest)
+
+
+def tell_verdict(folder: Path, words: Sequence[str]) -> None:
+    """Put the verdict on a finished run, in sentences, onto its model card."""
+    file = folder / MODEL_CARD
+    write_file_atomically(file, with_verdict(file.read_text(encoding="utf-8"), words))
 
 
 def write_what_for(folder: Path, template: Template | None, task: TaskRecord) -> None:
@@ -126,7 +132,5 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run left in ``folder``; other files of the user stay."""
     for name in ("adapter", "model", "checkpoints", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    written = ("manifest.json", "metrics.jsonl", "README.md", "cut_rows.jsonl", HELD_OUT_ROWS)
-    judged = ("verdict.json", "predictions.jsonl", "predictions_base.jsonl", "report.html")
-    for name in (*written, *judged):
+    for name in (MANIFEST, *OF_FINISHED_RUN):
         (folder / name).unlink(missing_ok=True)

@@ -215,10 +215,3 @@ def test_no_rows_and_no_run(tmp_path: Path) -> None:
 )
 def test_the_metric_of_a_task(task: str, template: Template | None, answer: str, expected: str) -> None:
     assert main_metric(TaskRecord(task), template, [{"text": "x", "label": answer}]) == expected
-
-
-def test_an_earlier_verdict_is_not_taken_for_one_on_this_run(tmp_path: Path) -> None:
-    for name in ("verdict.json", "predictions.jsonl", "held_out.jsonl", "my.txt"):
-        (tmp_path / name).write_text("{}")
-    judge.clear(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["held_out.jsonl", "my.txt"]

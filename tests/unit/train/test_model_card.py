@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tunesmith.artifact import Manifest
-from tunesmith.train.model_card import base_license, hub_base, model_card
+from tunesmith.train.model_card import base_license, hub_base, model_card, with_verdict
 
 TEMPLATE = {"kind": "text", "text": "Q: {question}\nLanguage: {language}\nA: {answer}", "answer_column": "answer"}
 MANIFEST = Manifest(
@@ -126,3 +126,12 @@ def test_a_template_with_fences_stays_inside_its_fence() -> None:
 def test_a_bare_manifest_has_a_card() -> None:
     metadata = ModelCard(model_card(Manifest(kind="finetune", method="full"))).data.to_dict()
     assert metadata["library_name"] == "transformers"
+
+
+def test_the_verdict_comes_first_and_leaves_the_rest_as_it_is() -> None:
+    plain = model_card(MANIFEST, words=["Learnt well.", "It took a minute."], examples=[("a", "b", "c")])
+    card = with_verdict(plain, ["Gain: exact answers 10.0% to 90.0%.", "What costs nothing reaches 33.0%."])
+    headings = [line for line in card.splitlines() if line.startswith("## ")]
+    assert headings[:4] == ["## Verdict", "## Results", "## Training", "## Examples"]
+    assert card.replace("## Verdict\n\nGain: exact answers 10.0% to 90.0%.\n\nWhat costs nothing reaches 33.0%.\n\n", "") == plain
+    assert ModelCard(card).data.to_dict() == ModelCard(plain).data.to_dict()
