@@ -82,13 +82,27 @@ def load(
     task = stored_task(places) or headed_task(places)
     head = base_head(places, task, tokenizer)
     model = _model(places, head, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    template = stored_template(places)
+    if template is None and not (task is not None and task.head):
+        plain = Template(kind="text", text="{text}", answer_column="text")
+        template = plain if head.task == "sequence-to-sequence" else untuned_template(tokenizer, model)
+    return runtime_around(model, tokenizer, template, task)
+
+
+def runtime_around(model: nn.Module, tokenizer: PreTrainedTokenizerBase, template: Template | None, task: TaskRecord | None) -> Runtime:
+    """Return the runtime that a PyTorch model is asked through.
+
+    Args:
+        model: of transformers, with its head where the task has one.
+        tokenizer: what belongs to it.
+        template: how prompts become text; a head reads none.
+        task: what it was trained to do.
+    """
     if task is not None and task.head:
         return _RUNTIMES[task.name](model, tokenizer, task)
-    template = stored_template(places)
-    if head.task == "sequence-to-sequence":
-        plain = Template(kind="text", text="{text}", answer_column="text")
-        return SequenceRuntime(model, tokenizer, template or plain, task)
-    return TorchRuntime(model, tokenizer, template or untuned_template(tokenizer, model), task)
+    assert template is not None, "only a head is asked without a template"
+    config: Any = model.config
+    return (SequenceRuntime if config.is_encoder_decoder else TorchRuntime)(model, tokenizer, template, task)
 
 
 def headed_task(places: Places) -> TaskRecord | None:
