@@ -10,6 +10,8 @@ from tunesmith.config.model import SourceOptions
 
 TARGET, BUILD, PROOF, RESULT = "Target", "Building", "Proof", "Result"
 
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
 
 class ExportOptions(SourceOptions):
     """What every export can be told."""
@@ -30,7 +32,7 @@ class ExportOptions(SourceOptions):
     )
     use_model_builder: bool | None = option(
         None,
-        "Build with onnxruntime-genai's model builder: always so for models that write text.",
+        "Build with its model builder: always so for models that write text.",
         group=BUILD,
         default_text="by the model",
     )
@@ -59,8 +61,12 @@ class CaptureOptions(ExportOptions):
 class OptimizeOptions(ExportOptions):
     """What ``tunesmith auto-opt`` can be told."""
 
-    precision: Literal["fp32", "fp16", "bf16", "int8", "int4"] | None = option(
-        None, "Precision of the weights.", group=TARGET, default_text="int4, of heads int8"
+    format: Literal["onnx", "gguf"] = option("onnx", "ONNX, or GGUF for llama.cpp and Ollama.", group=TARGET)
+    precision: Precision | None = option(
+        None,
+        "Precision of the weights: the first five for ONNX, the others for GGUF.",
+        group=TARGET,
+        default_text="int4, of heads int8, of GGUF q8_0",
     )
     memory: str | None = option(
         None, "Memory of the device: the model has to fit into it. Bytes, or with a unit: 2GB.", group=TARGET, metavar="BYTES"

@@ -33,7 +33,7 @@ def write_extras(
     recipe: Recipe,
     *,
     name: str,
-    format: str = "onnx",
+    file_format: str = "onnx",
     certificate: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything beside the model itself.
@@ -44,7 +44,7 @@ def write_extras(
         target: what it was made for.
         recipe: how.
         name: the folder's final name.
-        format: ``onnx`` or ``gguf``.
+        file_format: ``onnx`` or ``gguf``.
         certificate: what :mod:`tunesmith.export.certificate` found.
     """
     write_template(folder, source.template)
@@ -57,12 +57,12 @@ def write_extras(
         "device": target.device,
         "provider": target.provider,
         "precision": target.precision,
-        "format": format,
+        "format": file_format,
         "recipe": {"builder": recipe.builder, "precision": recipe.precision, "options": dict(recipe.options), "ran_here": recipe.ran_here},
         "model_files": model_sizes(folder),
     }
     manifest = Manifest(
-        kind=format,
+        kind=file_format,
         task=run.task if run else source.task.name if source.task else None,
         method=run.method if run else None,
         base=run.base if run else source.places.base.name,

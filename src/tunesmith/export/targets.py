@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tunesmith.errors import UsageError, nearest
 
 Kind = Literal["decoder", "head", "encoder-decoder"]
-Builder = Literal["model_builder", "torch.onnx"]
+Builder = Literal["model_builder", "torch.onnx", "gguf"]
 
 DEVICES = ("cpu", "gpu", "npu")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
@@ -69,7 +69,6 @@ def _decoder(provider: str, precision: str, *, ran_here: bool = False, words: st
 
 
 _BUILT = "built here, but never run on such hardware"
-_GRAPH = {"ran_here": True}
 #: What the model builder of onnxruntime-genai builds; every row is built by the tests on a tiny model.
 DECODERS: dict[Target, Recipe] = {
     **{Target("cpu", PROVIDERS["cpu"], name): _decoder("cpu", name, ran_here=True) for name in ("fp32", "int8", "int4")},
