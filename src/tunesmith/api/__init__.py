@@ -6,6 +6,7 @@ Each file has the functions of one capability, and is cheap to import: what is h
 from __future__ import annotations
 
 from tunesmith.api.answering import chat, generate, load, read_schema
+from tunesmith.api.certifying import certify
 from tunesmith.api.data_reading import check_data, preview_data, read_rows
 from tunesmith.api.data_writing import augment_data, clean_data, convert_data, split_data
 from tunesmith.api.evaluation import evaluate, evaluate_benchmarks, evaluate_model
@@ -17,6 +18,7 @@ from tunesmith.api.training import finetune
 
 __all__ = [
     "augment_data",
+    "certify",
     "chat",
     "check_data",
     "clean_data",

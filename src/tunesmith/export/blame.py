@@ -72,8 +72,8 @@ def onnx_weights(file: Path) -> Iterator[Exported]:
             continue
         if name.endswith("_quantized") and f"{name.removesuffix('_quantized')}_scale" in stored:
             yield read.channels(name, transposed=name in products)
-        elif tensor.data_type in (1, *_HALF) and tensor.dims and "weight" in name.rsplit(".", 1)[-1] + name:
-            yield read.floats(name, transposed=name in products and len(tensor.dims) == 2)
+        elif tensor.data_type in (1, *_HALF) and tensor.dims and any(part in name for part in ("weight", "bias", "lora_")):
+            yield read.floats(name, transposed=len(tensor.dims) == 2 and (name in products or "lora_" in name))
 
 
 class _Reader:
@@ -176,6 +176,9 @@ def layer_name(name: str) -> str:
 
     ``model.layers.0.attn.qkv_proj.MatMul.weight_Q4`` -> ``model.layers.0.attn.qkv_proj.weight``
     """
-    plain = re.sub(r"\.weight_(Q\d+\w*|quant|scales|DQ_Q\d+)$", ".weight", name.lstrip("/"))
+    plain = name.lstrip("/").replace("/", ".")
+    if plain.endswith(("lora_A", "lora_B")):
+        plain += ".weight"
+    plain = re.sub(r"\.weight_(Q\d+\w*|quant|scales|DQ_Q\d+)$", ".weight", plain)
     plain = re.sub(r"_(Q\d+)(G\d+)?$", "", plain)
     return re.sub(r"\.(MatMul|Add)(_Q\d+)?\.", ".", plain)

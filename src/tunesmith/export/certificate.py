@@ -12,7 +12,7 @@ from tunesmith.errors import ExportHarm, UsageError
 from tunesmith.export.evaluation_set import MOST_ROWS, EvaluationSet, evaluation_set
 from tunesmith.export.judging import losses, notes
 from tunesmith.export.scoring import Trace, measure
-from tunesmith.export.stages import Stage, StageScores
+from tunesmith.export.stages import Stage, StageScores, size_mb
 from tunesmith.export.token_check import TokenCheck
 from tunesmith.export.tolerances import Tolerances
 
@@ -34,6 +34,7 @@ class Certificate:
         tolerances: what was allowed.
         layers: stage -> the layer that lost most, in words, where it could be found.
         accepted: whether the losses were accepted by ``--accept_loss``.
+        files: name -> SHA-256 of each file that was certified.
     """
 
     stages: tuple[StageScores, ...]
@@ -44,6 +45,7 @@ class Certificate:
     tolerances: Tolerances = field(default_factory=Tolerances)
     layers: Mapping[str, str] = field(default_factory=dict)
     accepted: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -62,6 +64,7 @@ class Certificate:
             "failures": list(self.failures),
             "layers": dict(self.layers),
             "words": list(self.words),
+            "files": dict(self.files),
         }
 
     @classmethod
@@ -76,6 +79,7 @@ class Certificate:
             tolerances=Tolerances.from_dict(values.get("tolerances") or {}),
             layers=dict(values.get("layers") or {}),
             accepted=bool(values.get("accepted_loss")),
+            files=dict(values.get("files") or {}),
         )
 
     def table(self) -> str:
@@ -173,9 +177,24 @@ class _Run:
     layers: dict[str, str] = field(default_factory=dict)
 
     def score(self, stage: Stage) -> StageScores:
+        """Score a stage, and keep what it lost."""
+        found: list[str] = []
+        scores = self._not_run(stage, found) if stage.not_run else self._run(stage, found)
+        self._audit(stage, found)
+        self.failures += found
+        return scores
+
+    def _not_run(self, stage: Stage, found: list[str]) -> StageScores:
+        """What can be said without running it: where it stops by its files, and by the audit its weights."""
+        self.words.append(f"{stage.name}: it was not run, since {stage.not_run}; its weights and stop tokens were compared.")
+        if stage.files is not None:
+            found += [f"{stage.name}: {text}" for text in self.tokens.compare_files(stage.files)]
+        return StageScores(stage.name, stage.kind, size_mb=size_mb(stage, None))
+
+    def _run(self, stage: Stage, found: list[str]) -> StageScores:
         runtime = stage.load()
         scores, trace = measure(stage, runtime, self.asked, self.right)
-        found = losses(scores, trace, self.reference, self.right, self.asked, self.tolerances)
+        found += losses(scores, trace, self.reference, self.right, self.asked, self.tolerances)
         if stage.kind != "shown":
             differences = self.tokens.compare(runtime, stage.files)
             scores = replace(scores, tokens_differ=differences.num_prompts)
@@ -184,8 +203,6 @@ class _Run:
         self.words += [f"{stage.name}: {text}." for text in scores.words]
         del runtime
         gc.collect()
-        self._audit(stage, found)
-        self.failures += found
         return scores
 
     def _audit(self, stage: Stage, found: list[str]) -> None:

@@ -36,6 +36,7 @@ class Stage:
         judged: by which tolerance; by default by its name (see `JUDGED`), ``quantized`` for other names.
         files: the folder or file that holds it, for its size and for the checks of what lies in it; None for a model in memory.
         audit: compares its weights with the tuned model's, layer by layer; None where they can't be compared.
+        not_run: why it can't be run on this machine; its weights and files are compared all the same. Empty where it can.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     judged: Judged | None = None
     files: Path | None = None
     audit: Callable[[], Audit] | None = None
+    not_run: str = ""
 
     @property
     def kind(self) -> Judged:
@@ -101,7 +103,7 @@ class StageScores:
         return cls(**known)
 
 
-def size_mb(stage: Stage, runtime: Runtime) -> float | None:
+def size_mb(stage: Stage, runtime: Runtime | None) -> float | None:
     """Return the megabytes of a stage's model files, or of its weights in memory; None where neither can be seen."""
     from tunesmith.artifact import WEIGHT_SUFFIXES
     from tunesmith.evaluate.speed import model_size
@@ -109,7 +111,7 @@ def size_mb(stage: Stage, runtime: Runtime) -> float | None:
     if stage.files is not None:
         inside = [stage.files] if stage.files.is_file() else [file for file in stage.files.rglob("*") if file.suffix in WEIGHT_SUFFIXES]
         return sum(file.stat().st_size for file in inside) / 1e6
-    size = model_size(runtime).get("size_bytes")
+    size = model_size(runtime).get("size_bytes") if runtime is not None else None
     return None if size is None else size / 1e6
 
 

@@ -44,6 +44,7 @@ class TokenCheck:
         texts: the check prompts, rendered.
         ids: their token ids.
         stops: names of the tokens at which an answer ends, by their ids.
+        tokenizer: of the tuned model.
     """
 
     template: Template
@@ -51,6 +52,7 @@ class TokenCheck:
     texts: tuple[str, ...]
     ids: tuple[tuple[int, ...], ...]
     stops: dict[int, str]
+    tokenizer: PreTrainedTokenizerBase
 
     @classmethod
     def of(cls, reference: Runtime) -> TokenCheck:
@@ -58,7 +60,9 @@ class TokenCheck:
         head = reference.task.head
         texts = tuple(rendered(reference.template, reference.tokenizer, head=head))
         ids = tuple(tuple(reference.token_ids(text)) for text in texts)
-        return cls(reference.template, head, texts, ids, {} if head else stops_of(reference.template, reference.tokenizer))
+        return cls(
+            reference.template, head, texts, ids, {} if head else stops_of(reference.template, reference.tokenizer), reference.tokenizer
+        )
 
     def compare(self, runtime: Runtime, files: Path | None = None) -> TokenDifferences:
         """Compare a stage.
@@ -73,12 +77,19 @@ class TokenCheck:
         sentences = [*self._tokens(found, differing), *self._template(runtime)]
         if not self.head:
             sentences += self._stops(stops_of(runtime.template, runtime.tokenizer), "its template and tokenizer stop at")
-            if files is not None and (written := stop_ids_in_files(files)) is not None:
-                names = {number: str(runtime.tokenizer.convert_ids_to_tokens(number)) for number in written.ids}
-                sentences += self._stops(names, f"{written.where} stops at")
-            if files is not None:
-                sentences += self._chat_template(runtime, files)
+        if files is not None:
+            sentences += self.compare_files(files)
         return TokenDifferences(len(differing), tuple(sentences))
+
+    def compare_files(self, files: Path) -> list[str]:
+        """Compare what other programs read beside the model: where to stop, and the chat template; returns what is wrong."""
+        if self.head:
+            return []
+        sentences = list(self._chat_template(files))
+        if (written := stop_ids_in_files(files)) is not None:
+            names = {number: str(self.tokenizer.convert_ids_to_tokens(number)) for number in written.ids}
+            sentences += self._stops(names, f"{written.where} stops at")
+        return sentences
 
     def _tokens(self, found: Sequence[tuple[int, ...]], differing: Sequence[int]) -> Iterator[str]:
         if differing:
@@ -107,7 +118,7 @@ class TokenCheck:
         elif more:
             yield f"{where} {_listed(more)} too, where training went on"
 
-    def _chat_template(self, runtime: Runtime, files: Path) -> Iterator[str]:
+    def _chat_template(self, files: Path) -> Iterator[str]:
         """The chat template beside the model is what other programs render by."""
         folder = files if files.is_dir() else files.parent
         if self.template.kind != "chat" or not (folder / "tokenizer_config.json").is_file():
@@ -118,7 +129,7 @@ class TokenCheck:
         if not stored.chat_template:
             return
         plain = Template(kind="chat", chat_template=str(stored.chat_template), stop_tokens=self.template.stop_tokens)
-        pairs = zip(rendered(plain, stored, head=False), self._conversations(runtime), strict=True)
+        pairs = zip(rendered(plain, stored, head=False), self._conversations(), strict=True)
         differing = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
         if differing:
             yield (
@@ -126,9 +137,9 @@ class TokenCheck:
                 f"{_short(differing[0][1])}"
             )
 
-    def _conversations(self, runtime: Runtime) -> Iterator[str]:
+    def _conversations(self) -> Iterator[str]:
         plain = Template(kind="chat", chat_template=self.template.chat_template, stop_tokens=self.template.stop_tokens)
-        return rendered(plain, runtime.tokenizer, head=False)
+        return rendered(plain, self.tokenizer, head=False)
 
 
 def rendered(template: Template, tokenizer: PreTrainedTokenizerBase, *, head: bool) -> Iterator[str]:

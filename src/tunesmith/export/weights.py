@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Weight = npt.NDArray[np.float32]
 
+#: What exporters compute as one product, and the layers in it, in their order.
+_TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 #: A float weight may differ by so much of the largest of its matrix: adapters merged in another order of additions.
 FLOAT_ERROR = 1e-5
 #: The same for what is stored in 16 bits.
@@ -145,6 +147,8 @@ def audit(
             unmatched.append(name)
             continue
         difference = np.abs(values - right)
+        if values.ndim == 1 and "norm" in name and bool((np.abs(difference - 1) <= FLOAT_ERROR).all()):
+            continue  # a norm that multiplies by 1 + weight (Gemma): the graph has the sum
         if not np.isfinite(difference).all():
             difference = np.where(np.isfinite(difference), difference, np.float32(np.finfo(np.float32).max))
         norm = float(np.linalg.norm(right)) or 1.0
@@ -187,29 +191,52 @@ class TunedWeights:
 
     def __call__(self, name: str) -> Weight | None:
         """Return the values that an exported weight of this name should have, None where no weight of the model fits."""
-        for candidate in _names_in_model(name):
-            if candidate in self._values:
-                return self._array(candidate)
-        prefix, _, leaf = name.rpartition(".")
-        layer, _, part = prefix.rpartition(".")
-        if part == "qkv_proj":
-            return self._joined([f"{layer}.{one}_proj.{leaf}" for one in "qkv"])
-        if part in ("gate_proj", "up_proj"):
-            both = self._first(_names_in_model(f"{layer}.gate_up_proj.{leaf}"))
-            return None if both is None else both[: len(both) // 2] if part == "gate_proj" else both[len(both) // 2 :]
+        import numpy as np
+
+        if (found := self._first(_names_in_model(name))) is not None:
+            return found
+        layer, _, leaf = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")
+        if leaf in ("lora_A", "lora_B"):
+            return self._low_rank(layer, leaf)
+        kind = name.rpartition(".")[2]
+        around = layer + "." if layer else ""
+        if leaf in _TOGETHER:
+            return self._joined([f"{around}{one}.{kind}" for one in _TOGETHER[leaf]])
+        if leaf in _TOGETHER["gate_up_proj"]:
+            both = self._first(_names_in_model(f"{around}gate_up_proj.{kind}"))
+            return None if both is None else np.split(both, 2)[_TOGETHER["gate_up_proj"].index(leaf)]
         if name == "lm_head.weight":
             return self._first([self._tied])
-        return self._normed(name)
-
-    def _normed(self, name: str) -> Weight | None:
-        """The final norm has the number of layers for its place."""
-        return self._first(["model.norm.weight"]) if "final_norm" in name else None
+        return self._first(["model.norm.weight"]) if "final_norm" in name else None  # the graph counts it as one more layer
 
     def _joined(self, names: Sequence[str]) -> Weight | None:
         import numpy as np
 
         parts = [self(name) for name in names]
         return None if any(part is None for part in parts) else np.concatenate([part for part in parts if part is not None])
+
+    def _low_rank(self, layer: str, leaf: str) -> Weight | None:
+        """A or B of layers that the graph computes as one: A below A, B on the diagonal; layers without an adapter are left out of A."""
+        import numpy as np
+
+        around, _, name = layer.rpartition(".")
+        members = [f"{around}.{one}" for one in _TOGETHER.get(name, ())]
+        found = [(one, self(f"{one}.lora_A.weight"), self(f"{one}.lora_B.weight")) for one in members]
+        ranks = [0 if a is None else len(a) for _, a, _ in found]
+        if not any(ranks):
+            return None
+        if leaf == "lora_A":
+            return np.concatenate([a for _, a, _ in found if a is not None])
+        blocks = []
+        for place, (one, _, b) in enumerate(found):
+            whole = self(f"{one}.weight")
+            if whole is None:
+                return None
+            block = np.zeros((len(whole), sum(ranks)), dtype=np.float32)
+            if b is not None:
+                block[:, sum(ranks[:place]) : sum(ranks[: place + 1])] = b
+            blocks.append(block)
+        return np.concatenate(blocks)
 
     def _first(self, names: Iterable[str]) -> Weight | None:
         return next((self._array(name) for name in names if name in self._values), None)

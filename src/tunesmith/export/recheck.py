@@ -1,0 +1,87 @@
+"""Certifying a folder that was exported before: its files by their hashes, its parent by its hash, and everything else anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tunesmith.artifact import Manifest, hash_file, read_manifest
+from tunesmith.errors import ModelError
+from tunesmith.export.certificate import Certificate
+from tunesmith.export.evaluation_set import MOST_ROWS
+from tunesmith.export.proof import prove
+from tunesmith.export.source import ExportSource, read_source
+from tunesmith.export.tolerances import Tolerances
+
+_KINDS = ("onnx", "gguf")
+
+
+def recheck(
+    folder: Path,
+    path: str,
+    *,
+    adapter_path: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    trust_remote_code: bool = False,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    max_rows: int = MOST_ROWS,
+    tolerances: Tolerances | None = None,
+) -> Certificate:
+    """Score an exported folder again beside what it was made from.
+
+    Args:
+        folder: exported by ``auto-opt``.
+        path, adapter_path, revision, token, trust_remote_code: what it was exported from.
+        rows, max_rows, tolerances: see :func:`tunesmith.export.proof.prove`.
+
+    Raises:
+        ModelError: when ``folder`` is no export, or a part can't be read.
+    """
+    manifest = _export_of(folder)
+    source = read_source(path, adapter_path=adapter_path, revision=revision, token=token, trust_remote_code=trust_remote_code)
+    export: Mapping[str, Any] = manifest.extra["export"]
+    found = prove(
+        source,
+        folder,
+        precision=str(export.get("precision")),
+        provider=str(export.get("provider") or "CPUExecutionProvider"),
+        options=(export.get("recipe") or {}).get("options") or {},
+        on_grid=bool(export.get("on_grid")),
+        rows=rows,
+        tolerances=tolerances,
+        max_rows=max_rows,
+    )
+    stage = found.stages[-1].name
+    changed = [f"{stage}: {text}" for text in (*_another_parent(manifest, source, path), *_changed_files(manifest, folder))]
+    return replace(found, failures=(*changed, *found.failures))
+
+
+def _export_of(folder: Path) -> Manifest:
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    if manifest is None or manifest.kind not in _KINDS or not isinstance(manifest.extra.get("export"), Mapping):
+        what = "is not a folder that auto-opt made" if folder.is_dir() else "does not exist"
+        raise ModelError(f"{folder} {what}, so there is nothing to certify", fix="For example: tunesmith certify EXPORT RUN")
+    return manifest
+
+
+def _another_parent(manifest: Manifest, source: ExportSource, path: str) -> list[str]:
+    if manifest.parent_hash in (None, source.parent_hash):
+        return []
+    what = "adapter" if source.places.adapter is not None else "model"
+    return [f"it was exported from another {what} than that of {path} (its manifest names {str(manifest.parent_hash)[:12]})"]
+
+
+def _changed_files(manifest: Manifest, folder: Path) -> list[str]:
+    """Files that are not those that were certified."""
+    certified = (manifest.extra.get("certificate") or {}).get("files") or {}
+    sentences = []
+    for name, digest in certified.items():
+        file = folder / name
+        if not file.is_file():
+            sentences.append(f"{name} is missing")
+        elif hash_file(file) != digest:
+            sentences.append(f"{name} was changed after it was certified")
+    return sentences
