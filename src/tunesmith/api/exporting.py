@@ -28,6 +28,7 @@ def optimize(
     dim_param: Sequence[str] | None = None,
     dim_value: Sequence[int] | None = None,
     extra_options: Mapping[str, Any] | None = None,
+    format: str = "onnx",  # noqa: A002 - the flag's name
     overwrite: bool = False,
 ) -> Optimized:
     """Write a folder that runs on a device; the options are those of ``tunesmith auto-opt``.
@@ -61,5 +62,6 @@ def optimize(
         dim_param=dim_param,
         dim_value=dim_value,
         extra_options=extra_options,
+        format=format,
         overwrite=overwrite,
     )

@@ -14,6 +14,7 @@ from tunesmith.artifact import check_output_folder, new_folder
 from tunesmith.errors import OutputError, UsageError
 from tunesmith.export.decoder import build_decoder, check_builder, check_extra_options
 from tunesmith.export.folder import model_sizes, write_extras
+from tunesmith.export.gguf_folder import build_gguf, gguf_target
 from tunesmith.export.source import ExportSource, read_source
 from tunesmith.export.targets import Recipe, Target, choose_target, recipe_for
 from tunesmith.hardware import detect
@@ -62,6 +63,7 @@ def optimize(
     dim_param: Sequence[str] | None = None,
     dim_value: Sequence[int] | None = None,
     extra_options: Mapping[str, Any] | None = None,
+    format: str = "onnx",  # noqa: A002 - the flag's name
     overwrite: bool = False,
 ) -> Optimized:
     """Write a folder that runs on the target.
@@ -75,6 +77,7 @@ def optimize(
         memory: bytes that the model has to fit into.
         dim_param, dim_value: dimensions with a fixed size.
         extra_options: of the model builder.
+        format: ``onnx``, or ``gguf`` for llama.cpp, where ``precision`` is one of GGUF's.
         overwrite: replace an earlier result.
 
     Raises:
@@ -87,19 +90,24 @@ def optimize(
     _check_dims(dim_param, dim_value)
     check_output_folder(final, overwrite=overwrite)
     source = read_source(path, adapter_path=adapter_path, revision=revision, token=token, trust_remote_code=trust_remote_code)
-    available = detect(providers=True).providers if device not in (None, "cpu") and provider is None else ()
-    target = choose_target(source.kind, device=device, provider=provider, precision=precision, available=available)
-    _check_graph_options(source, use_ort_genai=use_ort_genai, use_model_builder=use_model_builder, exporter=exporter)
-    fixed = {"dimensions": dict(zip(dim_param, dim_value or (), strict=True))} if dim_param else {}
-    recipe = recipe_for(source.kind, target, **_builder_options(source, target, block_size, extra_options or {}), **fixed)
-    _check_shapes(recipe, dim_param)
+    if format == "gguf":
+        of_onnx = {"provider": provider, "use_ort_genai": use_ort_genai, "use_model_builder": use_model_builder, "exporter": exporter}
+        of_onnx |= {"block_size": block_size, "dim_param": dim_param, "extra_options": extra_options}
+        target, recipe = gguf_target(source, device=device, precision=precision, without_effect=of_onnx)
+    else:
+        available = detect(providers=True).providers if device not in (None, "cpu") and provider is None else ()
+        target = choose_target(source.kind, device=device, provider=provider, precision=precision, available=available)
+        _check_graph_options(source, use_ort_genai=use_ort_genai, use_model_builder=use_model_builder, exporter=exporter)
+        fixed = {"dimensions": dict(zip(dim_param, dim_value or (), strict=True))} if dim_param else {}
+        recipe = recipe_for(source.kind, target, **_builder_options(source, target, block_size, extra_options or {}), **fixed)
+        _check_shapes(recipe, dim_param)
     started = time.monotonic()
     with new_folder(final, overwrite=overwrite) as folder:
         _build(source, folder, recipe)
         size = sum(model_sizes(folder).values())
         seconds = time.monotonic() - started
         _check_memory(size, limit, target)
-        write_extras(source, folder, target, recipe, name=final.resolve().name)
+        write_extras(source, folder, target, recipe, name=final.resolve().name, file_format=format)
     return Optimized(final, target, size, seconds, _words(target, recipe, size))
 
 
@@ -118,6 +126,9 @@ def parse_memory(memory: str | int | None) -> int | None:
 
 
 def _build(source: ExportSource, folder: Path, recipe: Recipe) -> None:
+    if recipe.builder == "gguf":
+        build_gguf(source, folder, recipe)
+        return
     if recipe.builder == "model_builder":
         build_decoder(source, folder, recipe)
         return

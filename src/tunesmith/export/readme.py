@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.errors import DataError
 from tunesmith.export.decoder import GENAI_CONFIG
+from tunesmith.export.gguf_folder import gguf_sections
 from tunesmith.export.source import ExportSource
 from tunesmith.export.targets import Recipe, Target
 
@@ -30,6 +31,8 @@ def readme(source: ExportSource, folder: Path, target: Target, recipe: Recipe, *
     parts = [_head(source, target, recipe, name)]
     if (folder / GENAI_CONFIG).is_file():
         parts += [_genai(source, target), _csharp(source, target), _foundry(name)]
+    elif recipe.builder == "gguf":
+        parts.append(gguf_sections(source, name))
     else:
         parts.append(_sections(source))
     return "\n".join(parts)
