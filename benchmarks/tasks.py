@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COMMON = ("--method", "lora", "--learning_rate", "1e-3", "--per_device_train_batch_size", "32", "--no-verdict")
+LORA = ("--method", "lora", "--per_device_train_batch_size", "32", "--no-verdict")
+COMMON = (*LORA, "--learning_rate", "1e-3")
 CHAT = "<|im_start|>user\\n{text}<|im_end|>\\n<|im_start|>assistant\\n{label}<|im_end|>"
 BY_SPANS = ("--eval_strategy", "epoch", "--eval_metrics", "span_f1", "--metric_for_best_model", "span_f1")
+AS_TEXT = ("--text_template", CHAT, "--validation_fraction", "0", "--show_answers", "0")
 HEAD = ("--head", "--validation_fraction", "0.05", "--eval_strategy", "epoch", "--eval_metrics", "accuracy")
 
 
@@ -35,6 +37,7 @@ class Experiment:
         metrics: for ``tunesmith evaluate``.
         shown: figures that the table shows, and what they are called.
         evaluate: further flags of ``tunesmith evaluate``.
+        further: flags of a second training, which goes on with the adapter of the first.
         baseline: what is answered without a model, and how that is called.
         columns: of the prompt and the right answer, for the baseline.
     """
@@ -44,6 +47,7 @@ class Experiment:
     metrics: str
     shown: dict[str, str]
     evaluate: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
     baseline: tuple[str, Callable[[Any, list[str]], list[str]]] | None = None
     columns: tuple[str, str] = ("text", "label")
 
@@ -74,9 +78,10 @@ EXPERIMENTS = {
     ),
     "banking77, as text": Experiment(
         "banking77",
-        (*COMMON, "--text_template", CHAT, "--validation_fraction", "0", "--num_train_epochs", "2", "--show_answers", "0"),
+        (*COMMON, *AS_TEXT, "--num_train_epochs", "2"),
         "accuracy,f1,calibration",
         ACCURACY,
+        further=(*LORA, *AS_TEXT, "--num_train_epochs", "1", "--learning_rate", "5e-4"),
         baseline=WORDS,
     ),
     "snips intents, head": Experiment(
@@ -88,14 +93,14 @@ EXPERIMENTS = {
     ),
     "snips slots, JSON": Experiment(
         "snips",
-        ("--task", "extraction", "--map_columns", "slots=json", *COMMON, "--num_train_epochs", "2", "--validation_fraction", "0.03"),
+        ("--task", "extraction", "--map_columns", "slots=json", *COMMON, "--num_train_epochs", "1", "--validation_fraction", "0.03"),
         "extraction,exact_match",
         {"schema_valid": "schema-valid", "field_f1": "field F1", "exact_match": "exact"},
         ("--map_columns", "slots=json"),
     ),
     "wnut17, tags": Experiment(
         "wnut17",
-        (*COMMON, *BY_SPANS, "--num_train_epochs", "4", "--eval_split", "DATA/wnut17/dev.jsonl"),
+        (*COMMON, *BY_SPANS, "--num_train_epochs", "3", "--eval_split", "DATA/wnut17/dev.jsonl"),
         "span_f1",
         {"span_f1": "span F1", "span_precision": "precision", "span_recall": "recall"},
     ),
@@ -129,8 +134,9 @@ def run_experiment(name: str, experiment: Experiment, data: Path, work: Path) ->
     """Train unless that is done, then measure on the whole test file."""
     out, folder = work / name.replace(",", "").replace(" ", "-"), data / experiment.data
     if not (out / "manifest.json").is_file():
-        flags = [flag.replace("DATA", str(data)) for flag in experiment.finetune]
-        tunesmith("finetune", str(folder / "train.jsonl"), *flags, "--output_path", str(out), "--overwrite")
+        train(folder, experiment.finetune, data, out.with_suffix(".first") if experiment.further else out)
+        if experiment.further:
+            train(folder, (*experiment.further, "--adapter_path", str(out.with_suffix(".first"))), data, out)
     found = tunesmith("evaluate", str(out), str(folder / "test.jsonl"), "--metrics", experiment.metrics, *experiment.evaluate)
     return {
         "name": name,
@@ -139,6 +145,12 @@ def run_experiment(name: str, experiment: Experiment, data: Path, work: Path) ->
         "words": found["words"],
         "baseline": score_baseline(experiment, folder),
     }
+
+
+def train(folder: Path, flags: tuple[str, ...], data: Path, out: Path) -> None:
+    """Run ``tunesmith finetune`` on the training file in ``folder``."""
+    given = [flag.replace("DATA", str(data)) for flag in flags]
+    tunesmith("finetune", str(folder / "train.jsonl"), *given, "--output_path", str(out), "--overwrite")
 
 
 def score_baseline(experiment: Experiment, folder: Path) -> dict[str, float]:
