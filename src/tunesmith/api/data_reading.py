@@ -43,7 +43,7 @@ def check_data(
     """Find what is wrong with data, by file and line.
 
     Args:
-        data_files: files of training rows, or one folder with its splits.
+        data_files: files of training rows, one folder with its splits, ``sample:NAME`` or a hub id.
         test_files: rows to measure on; those that training gives away are found.
         checks: names in ``tunesmith.data.doctor.CHECKS``; all when None.
         text_template, text_field, map_columns: how rows become text, as for :func:`finetune`.
@@ -55,10 +55,10 @@ def check_data(
         UserError: for files that aren't there or hold no row, and for options that don't fit.
     """
     from tunesmith.data.doctor.examine import examine
-    from tunesmith.data.doctor.inputs import check_region, files_by_split
+    from tunesmith.data.doctor.inputs import check_region, sources_by_split
 
     return examine(
-        files_by_split(data_files, test_files),
+        sources_by_split(data_files, test_files, token=token),
         checks=checks,
         text_template=text_template,
         text_field=text_field,
@@ -76,17 +76,17 @@ def preview_data(
     revision: str | None = None,
     token: str | None = None,
     trust_remote_code: bool = False,
+    map_columns: Mapping[str, str] | None = None,
     num_rows: int = 3,
     color: bool = False,
     **rendering: Any,
 ) -> Preview:
     """Return the first rows as a model will see them; ``rendering`` is passed to :func:`tunesmith.data.preview_rows.preview_rows`."""
-    from tunesmith.data.doctor.inputs import existing
-    from tunesmith.data.preview_rows import preview_rows
+    from tunesmith.data.preview_rows import preview_rows, read_splits
 
-    files = [existing(file) for file in data_files]
+    splits = read_splits(data_files, map_columns=map_columns, token=token)
     tokenizer = _tokenizer(model_name_or_path, revision, token, trust_remote_code)
-    return preview_rows(files, tokenizer, num_rows=num_rows, color=color, **rendering)
+    return preview_rows(splits, tokenizer, num_rows=num_rows, color=color, **rendering)
 
 
 def _tokenizer(name: str | None, revision: str | None, token: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -28,12 +28,12 @@ def clean_data(
 ) -> Cleaned:
     """Write rows anew, mended, without those that can't be; see :func:`tunesmith.data.cleaning.clean`."""
     from tunesmith.data.cleaning import clean
-    from tunesmith.data.doctor.inputs import existing
+    from tunesmith.data.doctor.inputs import held_back_source, training_source
 
     return clean(
-        [existing(file) for file in data_files],
+        [training_source(name) for name in data_files],
         Path(output_path).expanduser(),
-        test_files=[existing(file) for file in test_files],
+        test_files=[held_back_source(name) for name in test_files],
         conflicts=conflicts,
         text_template=text_template,
         text_field=text_field,
@@ -59,10 +59,10 @@ def split_data(
 ) -> Divided:
     """Divide rows into training, validation and test files of a folder; see :func:`tunesmith.data.dividing.divide`."""
     from tunesmith.data.dividing import divide
-    from tunesmith.data.doctor.inputs import existing
+    from tunesmith.data.doctor.inputs import training_source
 
     return divide(
-        [existing(file) for file in data_files],
+        [training_source(name) for name in data_files],
         Path(output_path).expanduser(),
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
@@ -87,9 +87,9 @@ def convert_data(
 ) -> Converted:
     """Write rows in another format or kind of file; see :func:`tunesmith.data.converting.convert`."""
     from tunesmith.data.converting import convert
-    from tunesmith.data.doctor.inputs import existing
+    from tunesmith.data.doctor.inputs import training_source
 
-    files = [existing(file) for file in data_files]
+    files = [training_source(name) for name in data_files]
     return convert(files, Path(output_path).expanduser(), to=to, map_columns=map_columns, overwrite=overwrite)
 
 
@@ -112,16 +112,16 @@ def augment_data(
         paraphrase_model: a model as :func:`load` takes it, which says prompts in other words.
     """
     from tunesmith.data.augment import augment
-    from tunesmith.data.doctor.inputs import existing
+    from tunesmith.data.doctor.inputs import held_back_source, training_source
 
     return augment(
-        [existing(file) for file in data_files],
+        [training_source(name) for name in data_files],
         Path(output_path).expanduser(),
         kinds=kinds,
         num_copies=num_copies,
         synonyms_file=Path(synonyms_file).expanduser() if synonyms_file is not None else None,
         paraphrase=_paraphrase(paraphrase_model) if paraphrase_model is not None else None,
-        test_files=[existing(file) for file in test_files],
+        test_files=[held_back_source(name) for name in test_files],
         map_columns=map_columns,
         seed=seed,
         overwrite=overwrite,

@@ -39,7 +39,7 @@ class ModelOfData(Options):
         None, "Model that is to be trained: its tokens are counted, its special tokens looked for.", group=MODEL, short="m", metavar="MODEL"
     )
     revision: str | None = option(None, "Branch, tag or commit of the model on the hub.", group=MODEL)
-    token: str | None = option(None, "Hub token for private models.", group=MODEL, secret=True)
+    token: str | None = option(None, "Hub token for private models and data.", group=MODEL, secret=True)
     trust_remote_code: bool = option(False, "Run Python code that the model's authors put into its repository.", group=MODEL)
     max_seq_len: int | None = option(
         None, "Most tokens of a row.", group=MODEL, at_least=2, default_text="follows the data, as in training"
@@ -49,9 +49,9 @@ class ModelOfData(Options):
 class CheckOptions(ModelOfData, RowOptions):
     """What ``tunesmith data check`` can be told."""
 
-    data_files: tuple[str, ...] | None = _data_files("Training rows: files, or one folder with its splits.")
+    data_files: tuple[str, ...] | None = _data_files("Training rows: files, one folder with its splits, a hub id, or sample:NAME.")
     test_files: tuple[str, ...] | None = option(
-        None, "Validation and test rows, to find what training would give away.", group=DATA, metavar="FILE"
+        None, "Validation and test rows, to find what training would give away: files or a hub id.", group=DATA, metavar="FILE"
     )
     checks: tuple[str, ...] | None = option(None, "Do these checks only.", group=DATA, default_text="all")
     phone_region: str = option(
@@ -72,7 +72,7 @@ class OutputOptions(Options):
 class CleanOptions(OutputOptions, RowOptions):
     """What ``tunesmith data clean`` can be told."""
 
-    data_files: tuple[str, ...] | None = _data_files("Training rows.")
+    data_files: tuple[str, ...] | None = _data_files("Training rows: files, a hub id, or sample:NAME.")
     test_files: tuple[str, ...] | None = option(
         None, "Rows to measure on: training rows that ask the same are taken out.", group=DATA, metavar="FILE"
     )
@@ -84,7 +84,7 @@ class CleanOptions(OutputOptions, RowOptions):
 class SplitOptions(Options):
     """What ``tunesmith data split`` can be told."""
 
-    data_files: tuple[str, ...] | None = _data_files("All rows.")
+    data_files: tuple[str, ...] | None = _data_files("All rows: files, a hub id (its training rows), or sample:NAME.")
     text_template: str | None = option(
         None, "How a row becomes text, with {column} placeholders.", group=DATA, default_text="by the columns"
     )

@@ -15,6 +15,7 @@ from typing import Any
 from tunesmith.data.doctor.checks import text_hash
 from tunesmith.data.doctor.roles import Roles
 from tunesmith.data.folders import split_of
+from tunesmith.data.named_rows import RowSource
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.rows_of_files import PlacedRow, iterate_rows, roles_of_files
 from tunesmith.data.variations import VARIATIONS, Variation, synonyms, words_of
@@ -67,14 +68,14 @@ class Augmented:
 
 
 def augment(
-    files: Sequence[Path],
+    files: Sequence[RowSource],
     output_path: Path,
     *,
     kinds: Sequence[str] | None = None,
     num_copies: int = 1,
     synonyms_file: Path | None = None,
     paraphrase: Paraphrase | None = None,
-    test_files: Sequence[Path] = (),
+    test_files: Sequence[RowSource] = (),
     map_columns: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -99,7 +100,7 @@ def augment(
         OutputError: when the output is there already or can't be written.
     """
     for path in files:
-        split = split_of(path)
+        split = split_of(path) if isinstance(path, Path) else None
         if split in ("validation", "test"):
             fix = "Augment training rows only; rename the file if it holds these"
             raise UsageError(f"{path.name} holds {split} rows by its name: changed rows would make the figures wrong", fix=fix)

@@ -16,6 +16,7 @@ from tunesmith.data.doctor.labels import are_labels, label_key
 from tunesmith.data.doctor.reading import FileRow, read_rows
 from tunesmith.data.doctor.roles import Roles, find_roles
 from tunesmith.data.mending import mend_values
+from tunesmith.data.named_rows import RowSource
 from tunesmith.data.rows_of_files import FIRST_ROWS, columns_of
 from tunesmith.data.writing import check_output_file, writing_rows
 from tunesmith.errors import DataError
@@ -66,10 +67,10 @@ class _Read:
 
 
 def clean(
-    files: Sequence[Path],
+    files: Sequence[RowSource],
     output_path: Path,
     *,
-    test_files: Sequence[Path] = (),
+    test_files: Sequence[RowSource] = (),
     conflicts: Conflicts = "majority",
     text_template: str | None = None,
     text_field: str | None = None,
@@ -133,7 +134,7 @@ def _most(removed: Counter[str]) -> str:
 
 
 def _columns_and_roles(
-    files: Sequence[Path], map_columns: Mapping[str, str], text_template: str | None, text_field: str | None
+    files: Sequence[RowSource], map_columns: Mapping[str, str], text_template: str | None, text_field: str | None
 ) -> tuple[list[str], Roles]:
     """Return all columns of the rows that can be read, and which is what by the first of them."""
     columns: dict[str, None] = {}
@@ -159,7 +160,7 @@ class _Source:
     def __init__(self, roles: Roles, map_columns: Mapping[str, str]) -> None:
         self._roles, self._map = roles, map_columns
 
-    def rows(self, files: Sequence[Path]) -> Iterator[_Read]:
+    def rows(self, files: Sequence[RowSource]) -> Iterator[_Read]:
         """Yield all rows, those that can't be used with the reason."""
         for path in files:
             for found in read_rows(path, fallback=FALLBACK):

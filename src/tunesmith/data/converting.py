@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tunesmith.data.doctor.roles import Roles
 from tunesmith.data.formats import Record
+from tunesmith.data.named_rows import RowSource
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.rows_of_files import PlacedRow, iterate_rows, roles_of_files
 from tunesmith.data.turns import Message
@@ -47,7 +48,7 @@ class Converted:
 
 
 def convert(
-    files: Sequence[Path],
+    files: Sequence[RowSource],
     output_path: Path,
     *,
     to: Target = "same",

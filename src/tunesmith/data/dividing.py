@@ -14,6 +14,7 @@ from tunesmith.data.doctor.checks import text_hash
 from tunesmith.data.doctor.findings import Places
 from tunesmith.data.doctor.labels import are_labels
 from tunesmith.data.doctor.roles import Roles
+from tunesmith.data.named_rows import RowSource
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.rows_of_files import PlacedRow, iterate_rows, roles_of_files
 from tunesmith.data.splits import choose_groups
@@ -73,7 +74,7 @@ class _Seen:
 
 
 def divide(
-    files: Sequence[Path],
+    files: Sequence[RowSource],
     folder: Path,
     *,
     validation_fraction: float = 0.1,
@@ -261,7 +262,7 @@ def _by_time(seen: _Seen, counts: Mapping[str, int]) -> Numbers:
     return part
 
 
-def _check_parts(part: Numbers, targets: Mapping[str, Path], file: Path) -> None:
+def _check_parts(part: Numbers, targets: Mapping[str, Path], file: RowSource) -> None:
     for name in targets:
         if not (part == NAMES.index(name)).any():
             raise DataError(f"no row is left for {name}: there are too few texts or groups", file=str(file), fix="Give more rows")

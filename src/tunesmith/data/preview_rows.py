@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.data.doctor.inputs import existing
 from tunesmith.data.formats import recognize
+from tunesmith.data.named_rows import is_named
 from tunesmith.data.prepare import prepare
 from tunesmith.data.preview import show_examples
 from tunesmith.data.provenance import data_columns
-from tunesmith.data.sources import load_splits
+from tunesmith.data.sources import Splits, load_splits
 from tunesmith.data.templates import choose_template
+from tunesmith.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,14 +40,27 @@ class Preview:
     stop_tokens: tuple[str, ...]
 
 
+def read_splits(names: Sequence[str], *, map_columns: Mapping[str, str] | None = None, token: str | None = None) -> Splits:
+    """Read rows for a preview: of files, or of one ``sample:NAME`` or hub id.
+
+    Raises:
+        UserError: for what can't be read, and for several names of which one is no file.
+    """
+    named = next((name for name in names if is_named(name)), None)
+    if named is None:
+        return load_splits(data_files=[str(existing(name)) for name in names], map_columns=map_columns)
+    if len(names) > 1:
+        raise UsageError(f"{named} is no file and can't be shown together with other data", fix="Name it alone")
+    return load_splits(data_name=named, map_columns=map_columns, token=token)
+
+
 def preview_rows(
-    files: Sequence[Path],
+    splits: Splits,
     tokenizer: PreTrainedTokenizerBase,
     *,
     num_rows: int = 3,
     text_template: str | None = None,
     text_field: str | None = None,
-    map_columns: Mapping[str, str] | None = None,
     use_chat_template: bool | None = None,
     chat_template: str | None = None,
     train_on_prompt: bool = False,
@@ -55,17 +70,16 @@ def preview_rows(
     """Render and tokenize the first rows, by the choices that training would make.
 
     Args:
-        files: rows.
+        splits: the data.
         tokenizer: of the model.
         num_rows: how many.
-        text_template, text_field, map_columns, use_chat_template, chat_template, train_on_prompt: as for training.
+        text_template, text_field, use_chat_template, chat_template, train_on_prompt: as for training.
         max_seq_len: where rows are cut.
         color: dim what nothing is learnt from, for terminals; otherwise it stands in brackets.
 
     Raises:
         UserError: for rows or a template that can't be used.
     """
-    splits = load_splits(data_files=[str(file) for file in files], map_columns=map_columns)
     form = None if text_template or text_field else recognize(splits.train, origin=splits.origin)
     template = choose_template(
         form,

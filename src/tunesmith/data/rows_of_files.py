@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tunesmith.data.columns import check_mapping
 from tunesmith.data.doctor.findings import Finding, place_in_words
 from tunesmith.data.doctor.reading import read_rows
 from tunesmith.data.doctor.roles import Roles, find_roles
+from tunesmith.data.named_rows import RowSource
 from tunesmith.errors import DataError
 
 #: Rows by which the format is recognized.
@@ -32,7 +32,7 @@ class PlacedRow:
         return place_in_words(self.file, self.row, self.line)
 
 
-def iterate_rows(paths: Sequence[Path], map_columns: Mapping[str, str] | None = None) -> Iterator[PlacedRow]:
+def iterate_rows(paths: Sequence[RowSource], map_columns: Mapping[str, str] | None = None) -> Iterator[PlacedRow]:
     """Yield the rows of files.
 
     Raises:
@@ -58,7 +58,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def roles_of_files(
-    paths: Sequence[Path],
+    paths: Sequence[RowSource],
     *,
     map_columns: Mapping[str, str] | None = None,
     text_template: str | None = None,

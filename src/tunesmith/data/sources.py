@@ -115,11 +115,11 @@ def _load(data_name: str | None, data_files: DataFiles | None, subset: str | Non
         return _load_files(_listed(data_files, Path()), kind=BUILDERS[data_name] if data_name else None)
     if data_name.startswith(SAMPLE_PREFIX):
         _check_subset(subset, data_name)
-        return _load_sample(data_name)
+        return _Loaded({"train": load_sample(data_name)}, data_name)
     path = Path(data_name).expanduser()
     if path.is_dir():
         return _load_folder(path, data_files, subset)
-    if path.is_file() or _means_a_file(data_name):
+    if path.is_file() or means_a_file(data_name):
         if data_files:
             fix = "Give all of them in --data_files"
             raise UsageError(f"--data_name {data_name} is a file itself, so --data_files has no effect", fix=fix)
@@ -128,18 +128,23 @@ def _load(data_name: str | None, data_files: DataFiles | None, subset: str | Non
     return _Loaded(load_hub(data_name, subset=subset, data_files=data_files, token=token, revision=revision), data_name)
 
 
-def _means_a_file(name: str) -> bool:
-    """Tell a mistyped path from a hub id: hub ids have at most one slash and no known file ending."""
+def means_a_file(name: str) -> bool:
+    """Return whether a name that leads nowhere is a mistyped path; hub ids have at most one slash and no known file ending."""
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1 or Path(name).suffix.lower() in {*KINDS, ".gz"}
 
 
-def _load_sample(data_name: str) -> _Loaded:
+def load_sample(data_name: str) -> Dataset:
+    """Return the rows of a built-in sample by its name with the prefix.
+
+    Raises:
+        UsageError: when there is no such sample.
+    """
     from datasets import Dataset
 
     from tunesmith.data.samples import sample_rows
 
     rows = Dataset.from_list(sample_rows(data_name.removeprefix(SAMPLE_PREFIX)))
-    return _Loaded({"train": add_provenance(rows, data_name, all_names=[data_name])}, data_name)
+    return add_provenance(rows, data_name, all_names=[data_name])
 
 
 def _load_folder(folder: Path, data_files: DataFiles | None, subset: str | None) -> _Loaded:
@@ -204,7 +209,7 @@ def _choose(
     loaded: _Loaded, evaluated: _Loaded, train_split: str | None, eval_split: str | None
 ) -> tuple[Dataset, Dataset | None, Dataset | None]:
     """Return training, validation and test rows as the splits are named."""
-    name = train_split or _default_train(loaded)
+    name = train_split or default_train(loaded.splits, loaded.origin)
     train, in_train = take_slices(parse_split(name, option="--train_split"), loaded.splits, text=name, origin=loaded.origin)
     validation = None
     in_validation: dict[str, npt.NDArray[np.int64]] = {}
@@ -229,13 +234,17 @@ def _known_split(text: str, loaded: _Loaded) -> str:
     return text
 
 
-def _default_train(loaded: _Loaded) -> str:
-    if "train" in loaded.splits:
+def default_train(splits: Mapping[str, object], origin: str) -> str:
+    """Return which of the splits of ``origin`` is trained on when none is named.
+
+    Raises:
+        DataError: when none is called ``train`` and there are several.
+    """
+    if "train" in splits:
         return "train"
-    if len(loaded.splits) == 1:
-        return next(iter(loaded.splits))
-    names = ", ".join(loaded.splits)
-    raise DataError(f"no split is called 'train'; there is: {names}", file=loaded.origin, fix="Name one: --train_split NAME")
+    if len(splits) == 1:
+        return next(iter(splits))
+    raise DataError(f"no split is called 'train'; there is: {', '.join(splits)}", file=origin, fix="Name one: --train_split NAME")
 
 
 def _without_validation(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tunesmith.artifact import replaced_when_whole
+from tunesmith.data.named_rows import RowSource
 from tunesmith.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 GROUP_ROWS = 10_000
 
 
-def check_output_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+def check_output_file(path: Path, *, overwrite: bool, inputs: Sequence[RowSource] = ()) -> None:
     """Check, before any work, that rows can be written to ``path``.
 
     Raises:
@@ -34,7 +35,7 @@ def check_output_file(path: Path, *, overwrite: bool, inputs: Sequence[Path] = (
         raise OutputError(f"{path}: the file type '{path.suffix}' can't be written", fix=f"Known: {', '.join(KINDS)}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder", fix="Name a file with --output_path")
-    if any(path.resolve() == source.resolve() for source in inputs):
+    if any(isinstance(source, Path) and path.resolve() == source.resolve() for source in inputs):
         raise OutputError(f"{path} is read and would be overwritten", fix="Choose another --output_path")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} is there already", fix="Choose another --output_path, or replace it with --overwrite")

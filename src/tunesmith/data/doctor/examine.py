@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.columns import check_mapping
@@ -15,6 +14,7 @@ from tunesmith.data.doctor.findings import Finding, Places, Severity
 from tunesmith.data.doctor.reading import FileRow, read_rows
 from tunesmith.data.doctor.report import Report
 from tunesmith.data.doctor.roles import Roles, find_roles
+from tunesmith.data.named_rows import RowSource
 from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Examination:
 
 
 def examine(
-    files: Mapping[str, Sequence[Path]],
+    files: Mapping[str, Sequence[RowSource]],
     *,
     checks: Sequence[str] | None = None,
     text_template: str | None = None,
@@ -115,7 +115,7 @@ def examine(
     """Examine files of rows, in one pass and in memory that grows by about 1,100 bytes a row, however long rows are.
 
     Args:
-        files: split (``train``, ``validation``, ``test``) -> files.
+        files: split (``train``, ``validation``, ``test``) -> files, or rows that have a name instead.
         checks: names in :data:`tunesmith.data.doctor.CHECKS`; all when None.
         text_template, text_field: how rows become text, where their format isn't to decide.
         map_columns: old name -> new name.
@@ -149,7 +149,7 @@ def examine(
     return Report(tuple(map(str, paths)), examination.num_rows, findings, counts, figures, described)
 
 
-def _first_rows(paths: Sequence[Path], map_columns: Mapping[str, str]) -> list[Mapping[str, Any]]:
+def _first_rows(paths: Sequence[RowSource], map_columns: Mapping[str, str]) -> list[Mapping[str, Any]]:
     """Return some rows of the first file that has any.
 
     Raises:
@@ -166,7 +166,7 @@ def _first_rows(paths: Sequence[Path], map_columns: Mapping[str, str]) -> list[M
     raise DataError("the file holds no row", file=str(paths[0]), fix='Write one row a line, e.g. {"text": "…", "label": "…"}')
 
 
-def _readable(path: Path, most: int) -> Iterator[FileRow]:
+def _readable(path: RowSource, most: int) -> Iterator[FileRow]:
     for found in read_rows(path):
         if isinstance(found, FileRow):
             yield found

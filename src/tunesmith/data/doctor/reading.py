@@ -15,6 +15,7 @@ from tunesmith.data.doctor.checks import kind_in_words
 from tunesmith.data.doctor.findings import Finding
 from tunesmith.data.inspection import check_exists, kind_of, look_at, open_bytes
 from tunesmith.data.json_rows import iterate_json, json_shape
+from tunesmith.data.named_rows import NamedRows, RowSource
 from tunesmith.errors import DataError
 
 #: A cell of a table may be as long as a document; csv's own limit is 128 KiB.
@@ -40,16 +41,20 @@ class FileRow:
     decoded: bool = False
 
 
-def read_rows(path: Path, *, fallback: str | None = None) -> Iterator[FileRow | Finding]:
+def read_rows(path: RowSource, *, fallback: str | None = None) -> Iterator[FileRow | Finding]:
     """Yield the rows of a file in order, and a finding in the place of each that can't be read.
 
     Args:
-        path: JSON (lines, a list, an object that holds one), CSV, TSV, text (``.gz`` too), Parquet or Arrow.
+        path: JSON (lines, a list, an object that holds one), CSV, TSV, text (``.gz`` too), Parquet or Arrow; or rows that have a name
+            instead of a file.
         fallback: the encoding of lines that are not UTF-8, e.g. ``cp1252``; without one they can't be read.
 
     Raises:
         DataError: when there is no such file, or its type isn't known.
     """
+    if isinstance(path, NamedRows):
+        yield from (FileRow(row, None, values) for row, values in enumerate(path, start=1))
+        return
     check_exists(path)
     kind = kind_of(path)
     if kind is None:
