@@ -13,7 +13,6 @@ from tunesmith.cli.main import main
 pytestmark = pytest.mark.integration
 
 LABELLED = [{"text": f"row {n}", "label": "even" if n % 2 == 0 else "odd"} for n in range(20)]
-SEVERAL = [{"text": f"row {n}", "label": ["even", "small"] if n % 2 == 0 else ["odd"]} for n in range(20)]
 TAGGED = [{"tokens": ["row", str(n)], "tags": ["O", "B-number"]} for n in range(20)]
 PAIRS = [{"text1": f"row {n}", "text2": f"line {n}", "label": n % 2} for n in range(20)]
 NAMED = [{**row, "label": "entailment"} for row in PAIRS]
@@ -61,7 +60,6 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
     "pooling of labels": (LABELLED, ["--head", "--pooling", "last"], "--pooling has no effect"),
     "unknown pooling": (PAIRS, ["--pooling", "max"], "not one of mean, last"),
     "schema of labels": (LABELLED, ["--answer_schema", "schema.json"], "--answer_schema has no effect"),
-    "several labels as text": (SEVERAL, [], "Score them: --head"),
     "one label": ([{**row, "label": "even"} for row in LABELLED], ["--head"], "'even' alone"),
     "names for scores": (NAMED, [], "the label in 'label' is 'entailment'"),
     "negative scores": ([{**row, "label": -1} for row in PAIRS], [], "Give numbers from 0"),

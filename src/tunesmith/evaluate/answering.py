@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tunesmith.data.labels import labels_of_cell
 from tunesmith.data.placeholders import as_text
 from tunesmith.errors import DataError, UsageError
+from tunesmith.evaluate.references import right_texts
 from tunesmith.metrics.protocol import Needs
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ class Generating:
 
     def references(self, row: Row) -> list[str]:
         """Return the answers in the template's column, or in the one that was named."""
-        if self.reference_column is not None:
-            return labels_of_cell(row.get(self.reference_column))
-        return [text.strip() for text in self.runtime.template.answers(row)]
+        return right_texts(self.runtime.task, self.runtime.template, row, self.reference_column)
 
     def predict(self, rows: Sequence[Row], needs: frozenset[Needs]) -> list[Prediction]:
         """Generate greedily, and score the first reference, as far as ``needs`` asks for it."""
@@ -85,7 +84,7 @@ class Generating:
             scores = self.runtime.log_likelihoods([(row, right[0]) for row, right in zip(rows, rights, strict=True)])
         if needs <= {"likelihood"}:
             return [
-                _prediction(self.runtime, row, right[0], right, {"likelihood": (_pair(score), right)})
+                _prediction(self.runtime, row, right[0], right, {"likelihood": (likelihood_pair(score), right)})
                 for row, right, score in zip(rows, rights, scores, strict=True)
             ]
         answers = self.runtime.generate(list(rows), max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
@@ -95,7 +94,7 @@ class Generating:
             forms: dict[Needs, tuple[Any, list[Any]]] = {
                 "text": (text, right),
                 "choices": (text, right),
-                "likelihood": (_pair(score), right),
+                "likelihood": (likelihood_pair(score), right),
             }
             found.append(_prediction(self.runtime, row, text, right, forms, answer.stopped, answer.num_tokens))
         return found
@@ -141,7 +140,7 @@ class Choosing:
                 "choices": (list(choice.labels) if task.multi_label else text, right),
                 "probabilities": (dict(zip(self.labels, choice.probabilities, strict=True)), right),
                 "text": (text, [", ".join(right)] if task.multi_label else right),
-                "likelihood": (_pair(score), right),
+                "likelihood": (likelihood_pair(score), right),
             }
             more = {"probability": round(max(choice.probabilities), 6)} if sure else None
             found.append(_prediction(self.runtime, row, text, right, forms, more=more))
@@ -186,6 +185,7 @@ def asking(
     Raises:
         UsageError: for labels where none are chosen.
     """
+    from tunesmith.evaluate.listing import Listing
     from tunesmith.evaluate.tagging import Tagging
 
     task = runtime.task
@@ -196,8 +196,12 @@ def asking(
         return Comparing(headed, reference_column)
     if task.head and task.name == "token-classification":
         return Tagging(headed, reference_column)
+    if task.name == "text-classification" and task.multi_label and not task.head:
+        if labels:
+            raise UsageError("--labels has no effect on a model that was trained to list labels", fix="Leave it out")
+        return Listing(runtime, max_new_tokens, batch_size, reference_column)
     known = tuple(labels) or (task.labels if task.name == "text-classification" else ())
-    if known and not (task.multi_label and not task.head):
+    if known:
         return Choosing(runtime, known, reference_column)
     return Generating(runtime, max_new_tokens, batch_size, reference_column)
 
@@ -223,7 +227,8 @@ def shown_of(runtime: Runtime, row: Row) -> str:
     return runtime.template.question(row, runtime.tokenizer) if columns or runtime.template.kind == "chat" else ""
 
 
-def _pair(score: Likelihood | None) -> list[float] | None:
+def likelihood_pair(score: Likelihood | None) -> list[float] | None:
+    """Return what is kept on disk of a likelihood."""
     return None if score is None else [score.log_prob, score.num_tokens]
 
 

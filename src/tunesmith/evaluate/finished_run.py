@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.artifact import Manifest, read_manifest
-from tunesmith.data.labels import labels_of_cell
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.task_file import TaskRecord, read_task
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ModelError
 from tunesmith.evaluate.baselines import Examples
+from tunesmith.evaluate.references import right_labels, right_texts
 from tunesmith.run_folder import HELD_OUT
 
 if TYPE_CHECKING:
@@ -129,5 +129,5 @@ def prompt_text(run: FinishedRun, row: Mapping[str, Any]) -> str:
 def references_of(run: FinishedRun, row: Mapping[str, Any]) -> list[str]:
     """Return the answers that are right for a row."""
     if run.template is not None and run.task.name != "text-classification":
-        return [text.strip() for text in run.template.answers(row)]
-    return labels_of_cell(row.get(run.task.label_column or ""))
+        return right_texts(run.task, run.template, row)
+    return right_labels(run.task, row.get(run.task.label_column or ""))

@@ -85,7 +85,7 @@ class _PerLabel:
         score = getattr(sklearn.metrics, f"{self.name}_score")
         if _several_at_once(predictions):
             truths, guesses, labels = _indicators(predictions, references)
-            options: dict[str, Any] = {"zero_division": 0.0}
+            options: dict[str, Any] = {"zero_division": 0.0, "labels": list(range(len(labels)))}
         else:
             truths, guesses, weights = _pairs(predictions, references)
             labels = sorted(set(truths))
@@ -152,10 +152,12 @@ def _pairs(predictions: Sequence[Label], references: Sequence[Sequence[str]]) ->
 
 
 def _indicators(predictions: Sequence[Label], references: Sequence[Sequence[str]]) -> tuple[Any, Any, list[str]]:
-    """Return right and predicted labels as matrices ``(rows, labels)`` of 0 and 1, and the labels."""
+    """Return right and predicted labels as matrices of 0 and 1, a column for each label and perhaps one of zeros, and the labels."""
     from sklearn.preprocessing import MultiLabelBinarizer
 
     truths = [_each(right) for right in references]
     labels = sorted({label for labels in (*predictions, *truths) for label in labels})
-    binarizer = MultiLabelBinarizer(classes=labels, sparse_output=True)
+    # scikit-learn takes a matrix of one column for a list of single labels; a blank is no label
+    columns = labels if len(labels) > 1 else [*labels, " "]
+    binarizer = MultiLabelBinarizer(classes=columns, sparse_output=True)
     return binarizer.fit_transform(truths), binarizer.fit_transform(predictions), labels

@@ -83,6 +83,8 @@ class TextRuntime(Constrained):
     def _known_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
         if labels is None and (self.task.name != "text-classification" or not self.task.labels):
             raise UsageError(f"this model was trained for {self.task.name} and knows no labels to choose from", fix="Name the labels")
+        if labels is None and self.task.multi_label:
+            raise UsageError("this model lists any number of its labels and chooses no single one", fix="Ask with generate")
         known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
         if not known or not all(label.strip() for label in known):
             raise UsageError("there is no label to choose from" if not known else "a label is empty", fix="Name the labels")

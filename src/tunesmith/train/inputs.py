@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,10 +14,11 @@ from tunesmith.config.finetune import FinetuneOptions
 from tunesmith.data.doctor.before_training import stop_or_say
 from tunesmith.data.formats import Format, answer_texts, recognize
 from tunesmith.data.json_answers import with_json_answers
+from tunesmith.data.label_lists import has_label_lists, known_labels, with_label_lists
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits, load_splits
-from tunesmith.data.splits import hold_out, is_label
+from tunesmith.data.splits import MOST_LABELS, hold_out, is_label
 from tunesmith.data.templates import Template, choose_template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.losses.load import is_file
@@ -149,8 +150,7 @@ def _text_inputs(
         train_on_prompt=options.train_on_prompt,
         rows=[splits.train[index] for index in range(min(TEMPLATE_ROWS, len(splits.train)))],
     )
-    if name == "extraction":
-        splits = json_splits(splits, template.answer_column)
+    splits, listed = written_answers(splits, options, name, template.answer_column)
     train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
     train = prepare(
         train_rows,
@@ -172,7 +172,7 @@ def _text_inputs(
         validation_rows=validation_rows,
         template=template,
         task=Generation(
-            text_task(name, options, template, train_rows),
+            text_task(name, options, template, train_rows, listed=listed),
             text_loss(options, len(tokenizer)),
             by_chunks=not is_file(options.loss or ""),
         ),
@@ -200,10 +200,9 @@ def _sequence_inputs(
     template = choose_template(
         form, columns, tokenizer, text_template=options.text_template, text_field=options.text_field, use_chat_template=False
     )
-    if name == "extraction":
-        splits = json_splits(splits, template.answer_column)
+    splits, listed = written_answers(splits, options, name, template.answer_column)
     train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
-    record = text_task(name, options, template, train_rows)
+    record = text_task(name, options, template, train_rows, listed=listed)
     task = SequenceToSequence(record, template, tokenizer, text_loss(options, len(tokenizer)))
     train = task.prepare(train_rows, limits)
     validation = None
@@ -250,18 +249,30 @@ def _head_inputs(
     )
 
 
-def json_splits(splits: Splits, column: str | None) -> Splits:
-    """Return the splits with their answers as JSON text.
+def written_answers(splits: Splits, options: FinetuneOptions, name: str, column: str | None) -> tuple[Splits, tuple[str, ...]]:
+    """Return the splits with answers that aren't text written as such, objects and lists of labels as JSON; and the labels of such lists.
 
     Raises:
-        DataError: for answers that aren't in a column, or are no JSON.
+        DataError: for answers that aren't in a column, are no JSON, or lists of so many texts that they may be no labels.
     """
-    if column is None:
+    if name == "extraction" and column is None:
         raise DataError("--task extraction needs rows with the answer in a column", fix="Name it last in --text_template.")
+    if column is None or name not in ("extraction", "text-classification"):
+        return splits, ()
+    if name == "extraction":
+        return _with_each(splits, column, lambda rows: with_json_answers(rows, column)), ()
+    if not has_label_lists(splits.train, column):
+        return splits, ()
+    labels = known_labels(splits.train[column])
+    if options.task is None and len(labels) > MOST_LABELS:
+        fix = "If they are labels, say --task text-classification, or score them: --head"
+        raise DataError(f"column '{column}' has lists of {len(labels):,} different texts", fix=fix)
+    return _with_each(splits, column, lambda rows: with_label_lists(rows, column, labels)), labels
+
+
+def _with_each(splits: Splits, column: str, change: Callable[[Dataset], Dataset]) -> Splits:
     parts = (splits.train, splits.validation, splits.test)
-    train, validation, test = (
-        with_json_answers(rows, column) if rows is not None and column in rows.column_names else rows for rows in parts
-    )
+    train, validation, test = (change(rows) if rows is not None and column in rows.column_names else rows for rows in parts)
     return replace(splits, train=train, validation=validation, test=test)
 
 

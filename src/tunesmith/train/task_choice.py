@@ -119,7 +119,7 @@ def columns_of(form: Format, name: str) -> Columns:
     return Columns(texts, form.answer_column)
 
 
-def text_task(name: str, options: FinetuneOptions, template: Template, rows: Dataset) -> TaskRecord:
+def text_task(name: str, options: FinetuneOptions, template: Template, rows: Dataset, *, listed: tuple[str, ...] = ()) -> TaskRecord:
     """Return the record of a task that is learnt as text.
 
     Args:
@@ -127,14 +127,15 @@ def text_task(name: str, options: FinetuneOptions, template: Template, rows: Dat
         options: ``task``, None when the rows suggested it; ``answer_schema``.
         template: how a row becomes text; it knows the column of the answer.
         rows: the training rows, whose labels are the ones there are to choose from.
+        listed: all labels, in their order, where rows have lists of them.
     """
     column = template.answer_column
     if name == "extraction":
         return TaskRecord(name=name, label_column=column, schema=_answer_schema(options, template, rows))
     if name != "text-classification" or column is None:
         return TaskRecord(name=name, label_column=column)
-    if any(isinstance(value, list) and len(value) > 1 for value in rows[column]):
-        raise DataError(f"column '{column}' has several labels a row, which can't be learnt as one answer", fix="Score them: --head")
+    if listed:
+        return TaskRecord(name=name, labels=listed, multi_label=True, label_column=column)
     labels = sort_labels({label for value in rows[column] for label in labels_of_cell(value)})
     if options.task is None and (len(labels) > MOST_LABELS or len(labels) == len(rows)):  # answers that never repeat are no labels
         return TaskRecord(label_column=column)

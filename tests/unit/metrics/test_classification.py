@@ -74,6 +74,11 @@ def test_several_labels_at_once(nested: bool) -> None:
         assert found[f"f1_{average}"] == pytest.approx(sklearn.metrics.f1_score(right, guessed, average=average, zero_division=0))
 
 
+def test_sets_of_one_label_alone() -> None:
+    found = compute("f1", [["a"], [], ["a"]], [["a"], ["a"], ["a"]])
+    assert found == {"f1_macro": 0.8, "f1_micro": 0.8, "f1_weighted": 0.8, "f1[a]": 0.8}
+
+
 def test_balance_of_several_labels_at_once_is_refused() -> None:
     with pytest.raises(UsageError, match="balanced_accuracy is not defined"):
         compute("balanced_accuracy", GUESSED_SETS, SETS)

@@ -20,6 +20,7 @@ from tunesmith.errors import DataError, UsageError
 from tunesmith.tasks.protocol import Columns
 from tunesmith.train.generation import Generation
 from tunesmith.train.held_out import held_out_rows, write_held_out
+from tunesmith.train.inputs import written_answers
 from tunesmith.train.task_choice import check_task_options, choose_task, columns_of, metrics_of, text_task
 
 CLASSIFICATION = Template(kind="text", text="{text}\n{label}", task="text-classification", answer_column="label")
@@ -56,6 +57,23 @@ def test_answers_that_never_repeat_are_no_labels_unless_somebody_says_so() -> No
 
 def test_a_named_task_wins_over_the_rows() -> None:
     assert text_task("summarization", options(), CLASSIFICATION, rows(["a", "a"])).name == "summarization"
+
+
+def test_lists_of_labels_are_written_and_known() -> None:
+    data = rows([["b", "a"], ["c"], []])
+    splits, listed = written_answers(Splits(data, None, data, "x"), options(), "text-classification", "label")
+    assert listed == ("a", "b", "c")
+    assert splits.train["label"] == ['["a", "b"]', '["c"]', "[]"]
+    assert splits.test is not None
+    assert splits.test["label"] == splits.train["label"]
+    record = text_task("text-classification", options(), CLASSIFICATION, splits.train, listed=listed)
+    assert (record.labels, record.multi_label, record.head) == (listed, True, False)
+    one_each = Splits(rows([["a"], ["b"]]), None, None, "x")
+    assert written_answers(one_each, options(), "text-classification", "label") == (one_each, ())
+    texts = Splits(rows([[f"text {number}", f"text {number + 1}"] for number in range(1001)]), None, None, "x")
+    with pytest.raises(DataError, match=r"lists of 1,002 different texts.*--task text-classification"):
+        written_answers(texts, options(), "text-classification", "label")
+    assert len(written_answers(texts, options(task="text-classification"), "text-classification", "label")[1]) == 1002
 
 
 def test_extraction_infers_a_schema_or_reads_one(tmp_path: Path) -> None:
