@@ -23,10 +23,15 @@ def latency_ms(ask: Callable[[Mapping[str, Any]], object], rows: Sequence[Mappin
 
 
 def model_size(runtime: Runtime) -> dict[str, float]:
-    """Return the model's parameters and their bytes in memory, each shared one once; nothing for a runtime that shows no model."""
+    """Return the model's parameters and their bytes in memory, each shared one once; nothing for a runtime that shows no model.
+
+    Of a model in a file (ONNX) the bytes of the file, whose parameters nobody counts.
+    """
     model = getattr(runtime, "model", None)
     if model is None:
         return {}
+    if hasattr(model, "size_bytes"):
+        return {"size_bytes": float(model.size_bytes)}
     parameters = list(model.parameters())
     return {
         "num_parameters": float(sum(parameter.numel() for parameter in parameters)),

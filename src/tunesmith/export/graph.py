@@ -52,13 +52,14 @@ def check_exporter() -> None:
             raise DependencyError(package, "cpu", purpose="exporting a model to ONNX")
 
 
-def build_graph(source: ExportSource, folder: Path, recipe: Recipe) -> None:
+def build_graph(source: ExportSource, folder: Path, recipe: Recipe, dimensions: Mapping[str, int] | None = None) -> None:
     """Write the ONNX files of a model that is not a plain decoder, its configuration and its tokenizer into ``folder``.
 
     Args:
         source: a model with a head, or an encoder-decoder.
         folder: exists, empty.
-        recipe: precision; its option ``dimensions`` gives ``batch_size`` and ``sequence_length`` fixed sizes, which otherwise stay open.
+        recipe: precision, and whether every dimension needs a size.
+        dimensions: fixed sizes by name, of ``batch_size`` and ``sequence_length``; without, they stay open.
 
     Raises:
         ModelError: when the exporter can't follow the model.
@@ -66,7 +67,7 @@ def build_graph(source: ExportSource, folder: Path, recipe: Recipe) -> None:
         DependencyError: when the exporter isn't installed.
     """
     check_exporter()
-    sizes = dict(recipe.options.get("dimensions", {}))
+    sizes = dict(dimensions or {})
     _check_dimensions(source, recipe, sizes)
     model = exportable(float_model(source))
     _check_length(model, sizes)
@@ -198,7 +199,20 @@ def _export(
     except torch.onnx.OnnxExporterError as error:
         raise ModelError(f"torch.onnx can't export {_architecture(graph)}: {_cause(error)}") from error
     assert program is not None
+    _forget_origins(program.model)
     program.save(file, external_data=size > _MOST_BYTES_INSIDE)
+
+
+def _forget_origins(model: Any) -> None:
+    """The exporter notes at every node the lines of Python it comes from, with their places on this machine: as much as a small model."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 def _example_ids(model: nn.Module) -> Tensor:

@@ -14,6 +14,7 @@ from tunesmith.data.task_file import read_task
 from tunesmith.data.template_file import read_template
 from tunesmith.data.templates import Template
 from tunesmith.errors import ModelError
+from tunesmith.models.checks import read_config
 from tunesmith.models.load import load_tokenizer
 from tunesmith.models.sources import ModelSource
 from tunesmith.runtime.classifier import ClassifierRuntime
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tunesmith.artifact import Manifest
     from tunesmith.runtime.protocol import Runtime
 
-MODEL_FILE, GENAI_CONFIG = "model.onnx", "genai_config.json"
+MODEL_FILE = "model.onnx"
 
 
 class OnnxClassifier(ClassifierRuntime):
@@ -56,17 +57,11 @@ class OnnxSequence(SequenceRuntime):
 _RUNTIMES = {"text-classification": OnnxClassifier, "token-classification": OnnxTagger, "similarity": OnnxEmbedder}
 
 
-def is_graph_folder(folder: Path) -> bool:
-    """Return whether a folder is an export that this module runs: ONNX by its manifest, and not for onnxruntime-genai."""
-    manifest = read_manifest(folder) if folder.is_dir() else None
-    return manifest is not None and manifest.kind == "onnx" and not (folder / GENAI_CONFIG).is_file()
-
-
 def load_graph(folder: Path, *, threads: int | None = None, trust_remote_code: bool = False) -> Runtime:
     """Load an exported folder, ready to answer.
 
     Args:
-        folder: see :func:`is_graph_folder`.
+        folder: with a manifest that says ONNX, and without what onnxruntime-genai reads.
         threads: by default as many as there are physical cores.
         trust_remote_code: run Python code of the tokenizer.
 
@@ -76,6 +71,7 @@ def load_graph(folder: Path, *, threads: int | None = None, trust_remote_code: b
     """
     from transformers import AutoConfig
 
+    read_config(folder)
     task, manifest = read_task(folder), read_manifest(folder)
     tokenizer = load_tokenizer(ModelSource(str(folder), "folder", folder), trust_remote_code=trust_remote_code)
     if task is None or not task.head:

@@ -81,6 +81,11 @@ class GraphModel(nn.Module):
         self.length = tokens if isinstance(tokens, int) else None
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # says where inputs belong; the weights are in the graph
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self.graph.size_bytes
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
         """Return the graph's outputs by name: ``logits``, or ``last_hidden_state`` and ``sentence_embedding``."""
         num_rows, num_tokens = input_ids.shape
