@@ -25,13 +25,14 @@ def latency_ms(ask: Callable[[Mapping[str, Any]], object], rows: Sequence[Mappin
 def model_size(runtime: Runtime) -> dict[str, float]:
     """Return the model's parameters and their bytes in memory, each shared one once; nothing for a runtime that shows no model.
 
-    Of a model in a file (ONNX) the bytes of the file, whose parameters nobody counts.
+    Of a model in files (ONNX, GGUF) the bytes of the files, whose parameters nobody counts.
     """
     model = getattr(runtime, "model", None)
+    in_files = next((found.size_bytes for found in (runtime, model) if hasattr(found, "size_bytes")), None)
+    if in_files is not None:
+        return {"size_bytes": float(in_files)}
     if model is None:
         return {}
-    if hasattr(model, "size_bytes"):
-        return {"size_bytes": float(model.size_bytes)}
     parameters = list(model.parameters())
     return {
         "num_parameters": float(sum(parameter.numel() for parameter in parameters)),

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from tunesmith.data.conversations import end_of_turn
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
-from tunesmith.errors import ModelError, UsageError
+from tunesmith.errors import ModelError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
 from tunesmith.models.checks import read_config
 from tunesmith.models.heads import Head, is_encoder_decoder
@@ -19,13 +18,14 @@ from tunesmith.models.load import load_model, load_tokenizer
 from tunesmith.models.sources import ModelSource
 from tunesmith.runtime.classifier import ClassifierRuntime
 from tunesmith.runtime.embedder import EmbedderRuntime
+from tunesmith.runtime.exports import export_kind, load_export
 from tunesmith.runtime.head_runtime import HeadRuntime
 from tunesmith.runtime.low_rank import lighten_lora
-from tunesmith.runtime.onnx_heads import is_graph_folder, load_graph
 from tunesmith.runtime.places import CHECKPOINT_FILE, Places, find_places, grid_warning, stored_task, stored_template
 from tunesmith.runtime.sequence_runtime import SequenceRuntime
 from tunesmith.runtime.tagger import TaggerRuntime
 from tunesmith.runtime.torch_runtime import TorchRuntime
+from tunesmith.runtime.untuned import untuned_template
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,18 +52,20 @@ def load(
     trust_remote_code: bool = False,
     revision: str | None = None,
     token: str | None = None,
+    threads: int | None = None,
 ) -> Runtime:
     """Load a model, and what was trained on it, ready to answer.
 
     Args:
         path: the output folder of a fine-tuning, one of its checkpoints, an adapter folder (which names its base), a model folder, a GGUF
-            file, a hub id or ``sample:NAME``; None for the sample model.
+            file, a hub id, ``sample:NAME``, or the folder of an export (ONNX or GGUF); None for the sample model.
         adapter_path: an adapter to put on the model: its folder, or the folder of the run that made it.
         dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``. In float32 a LoRA adapter is merged into the weights in memory; in half
             precision it is not, because rounding the sum would change answers.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         trust_remote_code: run Python code that comes with the model.
         revision, token: of a hub model.
+        threads: of the CPU; by default as many as there are physical cores.
 
     Returns: a runtime with the template and stop tokens stored at training; for a model that was not tuned here, those of its own chat
         template; failing that, prompts are continued as plain text.
@@ -71,10 +73,19 @@ def load(
         ModelError: when a part is missing, can't be read or doesn't fit the others.
         UsageError: for arguments that contradict each other.
     """
-    if path is not None and is_graph_folder(folder := Path(path).expanduser()):
-        if adapter_path is not None:
-            raise UsageError(f"{path} is an export, which takes no adapter", fix="Export base and adapter together: tunesmith auto-opt")
-        return load_graph(folder, trust_remote_code=trust_remote_code)
+    if path is not None and (kind := export_kind(folder := Path(path).expanduser())) is not None:
+        return load_export(
+            folder,
+            kind,
+            adapter_path=adapter_path,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            threads=threads,
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
     places = find_places(path, adapter_path=adapter_path, revision=revision, token=token)
     if warning := grid_warning(places):
         log.warning(warning)
@@ -136,29 +147,6 @@ def model_head(task: TaskRecord | None, tokenizer: PreTrainedTokenizerBase) -> H
     if task.name not in _RUNTIMES:
         raise ModelError(f"its task.json says a head for {task.name}, which no head is for", fix=f"Known: {', '.join(_RUNTIMES)}")
     return Head(task.name, task.labels, task.multi_label, tokenizer.pad_token_id)
-
-
-def untuned_template(tokenizer: PreTrainedTokenizerBase, model: nn.Module | None = None) -> Template:
-    """Return the template of a model that was not tuned here: its chat template, or none at all (the prompt is continued).
-
-    Args:
-        tokenizer: where the chat template comes from.
-        model: whose generation settings may name more stop tokens.
-    """
-    more = _stop_tokens_of(model, tokenizer)
-    chat_template = getattr(tokenizer, "chat_template", None)
-    if not chat_template:
-        log.info("The model brings no chat template, and none is stored with it: prompts are continued as plain text.")
-        return Template(kind="text", text="{text}", answer_column="text", stop_tokens=more)
-    stop = end_of_turn(tokenizer, str(chat_template))
-    stops = tuple(dict.fromkeys([*([stop] if stop else []), *more]))
-    return Template(kind="chat", chat_template=str(chat_template), stop_tokens=stops)
-
-
-def _stop_tokens_of(model: nn.Module | None, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    numbers = [ids] if isinstance(ids, int) else list(ids or ())
-    return tuple(str(token) for token in tokenizer.convert_ids_to_tokens(numbers) if token is not None)
 
 
 def tokenizer_of(places: Places, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -53,7 +53,7 @@ def _first_learnt(labels: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Part of a text: positions ``start`` to ``end``, of which those from ``first`` on are scored."""
 
     row: int
@@ -70,7 +70,7 @@ def log_likelihoods(model: PreTrainedModel, rows: Sequence[Scored], *, context: 
         rows: token ids of any length.
         context: the most tokens that the model sees at once; None for no limit.
     """
-    windows = [window for number, row in enumerate(rows) for window in _windows(number, row, context)]
+    windows = [window for number, row in enumerate(rows) for window in windows_of(number, row, context)]
     log_probs, greedy = [0.0] * len(rows), [True] * len(rows)
     for batch in plan_batches([window.end - window.start for window in windows], max_new_tokens=0):
         chosen = [windows[place] for place in batch]
@@ -81,28 +81,28 @@ def log_likelihoods(model: PreTrainedModel, rows: Sequence[Scored], *, context: 
     return [Likelihood(*values) for values in zip(log_probs, counts, greedy, strict=True)]
 
 
-def _windows(number: int, row: Scored, context: int | None) -> Iterator[_Window]:
-    """Yield the windows of a row that hold tokens to be scored."""
+def windows_of(number: int, row: Scored, context: int | None) -> Iterator[Window]:
+    """Yield the windows of row ``number`` that hold tokens to be scored."""
     length = len(row.ids)
     if row.first >= length:
         return
     if context is None or length <= context:
-        yield _Window(number, 0, length, row.first)
+        yield Window(number, 0, length, row.first)
         return
     if length - row.first <= context // 2:
-        yield _Window(number, length - context, length, row.first)
+        yield Window(number, length - context, length, row.first)
         return
     scored = row.first
     for start in range(0, length, max(1, context // 2)):
         end = min(start + context, length)
         if end > scored:
-            yield _Window(number, start, end, scored)
+            yield Window(number, start, end, scored)
             scored = end
         if end == length:
             return
 
 
-def _score(model: PreTrainedModel, rows: Sequence[Scored], windows: Sequence[_Window]) -> list[tuple[float, bool]]:
+def _score(model: PreTrainedModel, rows: Sequence[Scored], windows: Sequence[Window]) -> list[tuple[float, bool]]:
     """Return the sum of log-probabilities of each window's scored tokens, and whether each of them was the likeliest."""
     num_scored = [window.end - window.first for window in windows]
     most = max(num_scored)
