@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from tokenizers import processors
+from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from tiny_models import MAX_LENGTH, VOCAB_SIZE, tiny_tokenizer
+from tiny_models import BOS, EOS, MAX_LENGTH, VOCAB_SIZE, tiny_tokenizer
 
 _SMALL = {
     "vocab_size": VOCAB_SIZE,
@@ -55,6 +56,18 @@ def tiny_encoder(family: str, *, seed: int = 0) -> PreTrainedModel:
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     return model.eval()
+
+
+def segment_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the tiny tokenizer with what BERT's does: a token at the start and after each text, and types that tell two texts apart."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {EOS}",
+        pair=f"{BOS} $A {EOS} $B:1 {EOS}:1",
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in (BOS, EOS)],
+    )
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    return tokenizer
 
 
 def tiny_encoder_decoder(family: str, *, seed: int = 0) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.head_inputs import SubWord
 from tunesmith.errors import ModelError
 
 TASK_FILE = "task.json"
@@ -32,6 +33,8 @@ class TaskRecord:
         temperature: logits are divided by it before they become probabilities (Guo et al. 2017, section 4.2).
         schema: JSON schema of an extraction's answers.
         max_seq_len: tokens that a head reads of a text.
+        sub_word: token-classification: the sub-word of a word at which its tag is read, ``first`` or ``last``.
+        token_types: the head reads pairs, and is told which tokens are of the second text.
     """
 
     name: str = "text-generation"
@@ -45,6 +48,8 @@ class TaskRecord:
     temperature: float = 1.0
     schema: Mapping[str, Any] | None = None
     max_seq_len: int | None = None
+    sub_word: SubWord = "first"
+    token_types: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain values."""

@@ -30,9 +30,9 @@ class ClassifierRuntime(HeadRuntime):
         return self._choices(prompts, None)
 
     def _choices(self, prompts: Sequence[PromptValue], batch_size: int | None) -> list[Choice]:
-        encoded = self.encode([self.texts_of(prompt) for prompt in prompts])
+        encoded, types = self.encode([self.texts_of(prompt) for prompt in prompts])
         found: dict[int, Choice] = {}
-        for batch, _, output in self.outputs(encoded, batch_size=batch_size):
+        for batch, _, output in self.outputs(encoded, types, batch_size=batch_size):
             logits = output.logits.float() / self.task.temperature  # (B, labels)
             self.check_outputs(logits.shape[-1])
             check_numbers(logits)

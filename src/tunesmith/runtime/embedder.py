@@ -22,7 +22,7 @@ class EmbedderRuntime(HeadRuntime):
         """Return ``(N, D)`` vectors of unit length, so that the product of two is the cosine of their texts."""
         import numpy as np
 
-        encoded = self.encode([(text,) for text in texts])
+        encoded, _ = self.encode([(text,) for text in texts])
         vectors: dict[int, npt.NDArray[np.float32]] = {}
         for batch, mask, output in self.outputs(encoded, batch_size=batch_size):
             pooled = pool(output.last_hidden_state, mask.sum(dim=1).clamp(min=1), self.task.pooling or "mean")

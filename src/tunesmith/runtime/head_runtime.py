@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tunesmith.data.head_inputs import encode_for_head
+from tunesmith.data.head_inputs import encode_for_head, encode_pairs
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
@@ -132,29 +132,46 @@ class HeadRuntime(ABC):
         said = [as_text(message.get("content")) for message in value if message.get("role") == "user"]
         return (said[-1] if said else "",)
 
-    def encode(self, texts: Sequence[tuple[str, ...]]) -> list[list[int]]:
-        """Return the token ids of texts (or pairs); what is longer than the model reads loses its end, which is said once."""
-        encoded = encode_for_head(texts, self.tokenizer)
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the token ids of texts (or pairs), and the types of the tokens where the head was trained with them (else nothing).
+
+        What is longer than the model reads loses its end, which is said once.
+        """
+        encoded, types = self._encode(texts, None)
         limit = self.context_length
         long = [place for place, ids in enumerate(encoded) if limit is not None and len(ids) > limit]
-        for place, ids in zip(long, encode_for_head([texts[place] for place in long], self.tokenizer, max_seq_len=limit), strict=True):
-            encoded[place] = ids
+        for whole, cut in zip((encoded, types), self._encode([texts[place] for place in long], limit), strict=True):
+            for place, row in zip(long, cut, strict=False):
+                whole[place] = row
         if long and not self._num_cut:
             log.warning("Texts longer than %s tokens lose their end: the model was trained on no more.", limit)
         self._num_cut += len(long)
-        return encoded
+        return encoded, types
 
-    def outputs(self, encoded: Sequence[list[int]], *, batch_size: int | None = None) -> Iterator[tuple[list[int], Tensor, Any]]:
-        """Yield for each batch the rows' numbers, the mask ``(B, T)`` of real tokens, and what the model gives."""
+    def _encode(self, texts: Sequence[tuple[str, ...]], max_seq_len: int | None) -> tuple[list[list[int]], list[list[int]]]:
+        if self.task.token_types:
+            return encode_pairs(texts, self.tokenizer, max_seq_len=max_seq_len)
+        return encode_for_head(texts, self.tokenizer, max_seq_len=max_seq_len), []
+
+    def outputs(
+        self, encoded: Sequence[list[int]], types: Sequence[list[int]] = (), *, batch_size: int | None = None
+    ) -> Iterator[tuple[list[int], Tensor, Any]]:
+        """Yield for each batch the rows' numbers, the mask ``(B, T)`` of real tokens, and what the model gives.
+
+        Args:
+            encoded: token ids of all rows; ``types``: of every token, where the model is to be told.
+            batch_size: rows at once.
+        """
         device = next(self.model.parameters()).device
         pad = self.tokenizer.pad_token_id or 0
         for batch in plan_batches([len(ids) for ids in encoded], max_new_tokens=0, batch_size=batch_size):
             width = max(1, *(len(encoded[place]) for place in batch))
-            ids = torch.tensor([encoded[place] + [pad] * (width - len(encoded[place])) for place in batch], device=device)
+            ids = _filled([encoded[place] for place in batch], pad, width).to(device)
+            more = {"token_type_ids": _filled([types[place] for place in batch], 0, width).to(device)} if types else {}
             lengths = torch.tensor([len(encoded[place]) for place in batch], device=device)
             mask = (torch.arange(width, device=device)[None, :] < lengths[:, None]).long()
             with torch.inference_mode():
-                yield batch, mask, self.model(input_ids=ids, attention_mask=mask)
+                yield batch, mask, self.model(input_ids=ids, attention_mask=mask, **more)
 
     def check_outputs(self, found: int) -> None:
         """Compare the head's outputs with the labels.
@@ -164,6 +181,11 @@ class HeadRuntime(ABC):
         """
         if found != len(self.task.labels):
             raise UsageError(f"the head has {found} outputs, but its task.json names {len(self.task.labels)} labels", fix="Train it again")
+
+
+def _filled(rows: Sequence[list[int]], value: int, width: int) -> Tensor:
+    """Return rows filled up at their end with ``value``, ``(B, width)``."""
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
 
 
 def head_template(task: TaskRecord) -> Template:

@@ -30,15 +30,15 @@ class TaggerRuntime(HeadRuntime):
         return [spans_of(tags, places) for tags, places in zip(tagged, cut, strict=True)]
 
     def tag_words(self, texts: Sequence[str], words: Sequence[Words], *, batch_size: int | None = None) -> list[list[str]]:
-        """Return the tag of every word: the likeliest at its first sub-word, ``O`` for a word that was cut off."""
-        encoded = encode_words(texts, words, self.tokenizer, max_seq_len=self.context_length)
+        """Return the tag of every word: the likeliest where training learnt it, ``O`` for a word that was cut off."""
+        encoded = encode_words(texts, words, self.tokenizer, sub_word=self.task.sub_word, max_seq_len=self.context_length)
         self._say_cut(encoded)
         found: dict[int, list[str]] = {}
         for batch, _, output in self.outputs([ids for ids, _ in encoded], batch_size=batch_size):
             self.check_outputs(output.logits.shape[-1])
             likeliest = output.logits.argmax(dim=-1).tolist()  # (B, T)
             for place, row in zip(batch, likeliest, strict=True):
-                found[place] = ["O" if first is None else self.task.labels[row[first]] for first in encoded[place][1]]
+                found[place] = ["O" if position is None else self.task.labels[row[position]] for position in encoded[place][1]]
         return [found[place] for place in range(len(encoded))]
 
     def answers(self, prompts: Sequence[PromptValue], *, batch_size: int | None = None) -> list[str]:
@@ -48,7 +48,7 @@ class TaggerRuntime(HeadRuntime):
 
     def _say_cut(self, encoded: Sequence[tuple[list[int], list[int | None]]]) -> None:
         limit = self.context_length
-        num_long = sum(limit is not None and len(ids) >= limit and firsts[-1:] == [None] for ids, firsts in encoded)
+        num_long = sum(limit is not None and len(ids) >= limit and positions[-1:] == [None] for ids, positions in encoded)
         if num_long and not self._num_cut:
             log.warning("Words beyond the first %s tokens of a text stay untagged: the model was trained on no more.", self.context_length)
         self._num_cut += num_long

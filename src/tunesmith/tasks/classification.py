@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.data.head_inputs import encode_for_head
+from tunesmith.data.head_inputs import encode_for_head, encode_pairs, types_pairs
 from tunesmith.data.labels import labels_of_cell, sort_labels
 from tunesmith.data.placeholders import as_text
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.errors import DataError
 from tunesmith.models.heads import Head
+from tunesmith.models.reading import Reading
 from tunesmith.tasks.batches import pad, take
 from tunesmith.tasks.calibration import fit_temperature
 from tunesmith.tasks.head_model import head_logits
@@ -60,7 +61,13 @@ class Classification:
 
     @classmethod
     def from_rows(
-        cls, columns: Columns, train: Dataset, validation: Dataset | None, options: FinetuneOptions, tokenizer: PreTrainedTokenizerBase
+        cls,
+        columns: Columns,
+        train: Dataset,
+        validation: Dataset | None,
+        options: FinetuneOptions,
+        tokenizer: PreTrainedTokenizerBase,
+        reading: Reading,
     ) -> Classification:
         """Make the task for data; labels that only validation rows have are known too, though they can't be learnt.
 
@@ -86,6 +93,7 @@ class Classification:
             text_columns=columns.texts,
             label_column=columns.label,
             threshold=0.5 if multi_label else None,
+            token_types=len(columns.texts) == 2 and reading.token_types and types_pairs(tokenizer),
         )
         return cls(record, tokenizer, label_loss(options, labels, counts, multi_label=multi_label))
 
@@ -100,8 +108,10 @@ class Classification:
         """Return the rows as token ids and the number of their label, or zeros and ones for each label."""
         from datasets import List, Value
 
-        labels = List(Value("float32")) if self.record.multi_label else Value("int32")
-        return prepare_rows(dataset, self._read, self._tokenize, {"labels": labels}, limits)
+        features = {"labels": List(Value("float32")) if self.record.multi_label else Value("int32")}
+        if self.record.token_types:
+            features["token_type_ids"] = List(Value("int8"))
+        return prepare_rows(dataset, self._read, self._tokenize, features, limits)
 
     def _read(self, row: Mapping[str, Any]) -> _Row | None:
         value = row.get(self.record.label_column or "")
@@ -114,10 +124,15 @@ class Classification:
         return _Row(texts, [self._numbers[label] for label in labels])
 
     def _tokenize(self, rows: Sequence[_Row], longest: int | None) -> list[dict[str, Any]]:
-        encoded = encode_for_head([row.texts for row in rows], self.tokenizer, max_seq_len=longest)
+        texts = [row.texts for row in rows]
+        if self.record.token_types:
+            ids, types = encode_pairs(texts, self.tokenizer, max_seq_len=longest)
+            more = [{"token_type_ids": row} for row in types]
+        else:
+            ids, more = encode_for_head(texts, self.tokenizer, max_seq_len=longest), [{} for _ in rows]
         return [
-            {"input_ids": ids, "labels": self._target(row.labels), "length": len(ids), "num_supervised": 1}
-            for ids, row in zip(encoded, rows, strict=True)
+            {"input_ids": one, "labels": self._target(row.labels), "length": len(one), "num_supervised": 1, **types_of}
+            for one, row, types_of in zip(ids, rows, more, strict=True)
         ]
 
     def _target(self, labels: list[int]) -> int | list[float]:
@@ -128,14 +143,17 @@ class Classification:
     # Batches
 
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
-        """Return ``input_ids`` ``(B, T)``, ``labels`` ``(B,)`` or ``(B, L)``, ``lengths`` ``(B,)``."""
+        """Return ``input_ids`` (of pairs ``token_type_ids`` too) ``(B, T)``, ``labels`` ``(B,)`` or ``(B, L)``, ``lengths`` ``(B,)``."""
         input_ids, lengths = pad([row["input_ids"] for row in rows], pad_token_id)
         dtype = torch.float32 if self.record.multi_label else torch.long
-        return {"input_ids": input_ids, "lengths": lengths, "labels": torch.tensor([row["labels"] for row in rows], dtype=dtype)}
+        batch = {"input_ids": input_ids, "lengths": lengths, "labels": torch.tensor([row["labels"] for row in rows], dtype=dtype)}
+        if self.record.token_types:
+            batch["token_type_ids"], _ = pad([row["token_type_ids"] for row in rows], 0)
+        return batch
 
     def part(self, batch: Batch, group: Sequence[int]) -> dict[str, Tensor]:
         """Return some rows of a batch, padded no more than they need."""
-        return take(batch, group, {"input_ids": "lengths"})
+        return take(batch, group, {name: "lengths" for name in ("input_ids", "token_type_ids") if name in batch})
 
     def count(self, batch: Batch) -> int:
         """Rows count."""

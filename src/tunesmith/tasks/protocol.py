@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.models.heads import Head
+from tunesmith.models.reading import Reading
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -99,9 +100,20 @@ class HeadTask(Task, Protocol):
 
     @classmethod
     def from_rows(
-        cls, columns: Columns, train: Dataset, validation: Dataset | None, options: FinetuneOptions, tokenizer: PreTrainedTokenizerBase
+        cls,
+        columns: Columns,
+        train: Dataset,
+        validation: Dataset | None,
+        options: FinetuneOptions,
+        tokenizer: PreTrainedTokenizerBase,
+        reading: Reading,
     ) -> HeadTask:
-        """Make the task for data: its labels, its loss.
+        """Make the task for data: its labels, its loss, how its rows are read.
+
+        Args:
+            columns: what is read and learnt; ``train`` and ``validation`` are the rows.
+            options: of the run.
+            tokenizer: the base model's; ``reading``: how that model reads.
 
         Raises:
             UserError: for labels or options that don't fit.

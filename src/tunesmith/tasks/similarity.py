@@ -21,6 +21,7 @@ from tunesmith.losses.check import check_pairs_loss
 from tunesmith.losses.load import is_file, load_loss
 from tunesmith.models.heads import Head
 from tunesmith.models.pooling import pool
+from tunesmith.models.reading import Reading
 from tunesmith.tasks.batches import pad, take
 from tunesmith.tasks.calibration import fit_threshold
 from tunesmith.tasks.head_model import model_inputs
@@ -60,7 +61,13 @@ class Similarity:
 
     @classmethod
     def from_rows(
-        cls, columns: Columns, train: Dataset, validation: Dataset | None, options: FinetuneOptions, tokenizer: PreTrainedTokenizerBase
+        cls,
+        columns: Columns,
+        train: Dataset,
+        validation: Dataset | None,
+        options: FinetuneOptions,
+        tokenizer: PreTrainedTokenizerBase,
+        reading: Reading,
     ) -> Similarity:
         """Make the task for data.
 

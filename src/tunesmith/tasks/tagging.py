@@ -1,4 +1,4 @@
-"""Token classification: a tag for every word, learnt at its first sub-word.
+"""Token classification: a tag for every word, learnt at its first sub-word; by a decoder, which only sees what stands before, at the last.
 
 B rows, T tokens, W words, L tags.
 """
@@ -22,6 +22,7 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.tokenize import IGNORE_INDEX
 from tunesmith.errors import DataError
 from tunesmith.models.heads import Head
+from tunesmith.models.reading import Reading
 from tunesmith.tasks.batches import pad, take
 from tunesmith.tasks.head_model import head_logits
 from tunesmith.tasks.label_loss import label_loss
@@ -62,7 +63,13 @@ class Tagging:
 
     @classmethod
     def from_rows(
-        cls, columns: Columns, train: Dataset, validation: Dataset | None, options: FinetuneOptions, tokenizer: PreTrainedTokenizerBase
+        cls,
+        columns: Columns,
+        train: Dataset,
+        validation: Dataset | None,
+        options: FinetuneOptions,
+        tokenizer: PreTrainedTokenizerBase,
+        reading: Reading,
     ) -> Tagging:
         """Make the task for data; ``O`` is among the tags whether a row has it or not.
 
@@ -80,7 +87,14 @@ class Tagging:
             _check_readable(train, text, columns.label, spans=spans)
             raise DataError(f"column '{columns.label}' has no tag but {OUTSIDE}, there is nothing to find", fix="Tag some words.")
         log.info("%d tags, written as %s.", len(tags), scheme_of(tags))
-        record = TaskRecord(name="token-classification", head=True, labels=tags, text_columns=columns.texts, label_column=columns.label)
+        record = TaskRecord(
+            name="token-classification",
+            head=True,
+            labels=tags,
+            text_columns=columns.texts,
+            label_column=columns.label,
+            sub_word="last" if reading.causal else "first",
+        )
         return cls(record, tokenizer, label_loss(options, tags, counts, multi_label=False), spans=spans)
 
     @property
@@ -91,7 +105,7 @@ class Tagging:
     # Rows
 
     def prepare(self, dataset: Dataset, limits: Limits) -> Prepared:
-        """Return the rows as token ids and tags; -100 everywhere but at the first sub-word of a word."""
+        """Return the rows as token ids and tags; -100 everywhere but at the sub-word that stands for a word."""
         from datasets import List, Value
 
         return prepare_rows(dataset, self._read, self._tokenize, {"labels": List(Value("int32"))}, limits)
@@ -109,11 +123,12 @@ class Tagging:
     def _tokenize(self, rows: Sequence[_Row], longest: int | None) -> list[dict[str, Any]]:
         if not rows:
             return []
-        encoded = encode_words([row.text for row in rows], [row.words for row in rows], self.tokenizer, max_seq_len=longest)
+        texts, words = [row.text for row in rows], [row.words for row in rows]
+        encoded = encode_words(texts, words, self.tokenizer, sub_word=self.record.sub_word, max_seq_len=longest)
         made = []
-        for row, (ids, first) in zip(rows, encoded, strict=True):
+        for row, (ids, positions) in zip(rows, encoded, strict=True):
             labels = [IGNORE_INDEX] * len(ids)
-            for tag, position in zip(row.tags, first, strict=True):
+            for tag, position in zip(row.tags, positions, strict=True):
                 if position is not None:
                     labels[position] = self._numbers[tag]
             num_supervised = len(labels) - labels.count(IGNORE_INDEX)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tunesmith.artifact import hash_file
 from tunesmith.config.finetune import FinetuneOptions
 from tunesmith.data.doctor.before_training import stop_or_say
 from tunesmith.data.formats import Format, answer_texts, recognize
-from tunesmith.data.json_answers import with_json_answers
-from tunesmith.data.label_lists import has_label_lists, known_labels, with_label_lists
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.data.provenance import data_columns
 from tunesmith.data.sources import Splits, load_splits
-from tunesmith.data.splits import MOST_LABELS, hold_out, is_label
 from tunesmith.data.templates import Template, choose_template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.losses.load import is_file
 from tunesmith.models.heads import is_encoder_decoder
+from tunesmith.models.reading import Reading, reading_of
 from tunesmith.models.sources import ModelSource
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.protocol import HeadTask, Task
@@ -30,6 +26,7 @@ from tunesmith.tasks.rows import Limits
 from tunesmith.tasks.sequence_to_sequence import SequenceToSequence
 from tunesmith.train.generation import Generation, text_loss
 from tunesmith.train.held_out import held_out_rows
+from tunesmith.train.rows import hash_data, split_rows, written_answers
 from tunesmith.train.task_choice import check_encoder_decoder, choose_task, columns_of, text_task
 
 if TYPE_CHECKING:
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VALIDATION_FRACTION = 0.1
 # Rows that the choice of a template looks at.
 TEMPLATE_ROWS = 50
 
@@ -125,7 +121,8 @@ def read_inputs(
         return _sequence_inputs(splits, options, form, name, tokenizer, limits, seed=seed)
     if head:
         assert form is not None  # choose_task refuses templates with a head
-        return _head_inputs(splits, options, form, name, tokenizer, limits, seed=seed)
+        reading = reading_of(source, trust_remote_code=options.trust_remote_code)
+        return _head_inputs(splits, options, form, name, tokenizer, reading, limits, seed=seed)
     return _text_inputs(splits, options, form, name, tokenizer, limits, seed=seed)
 
 
@@ -152,35 +149,22 @@ def _text_inputs(
     )
     splits, listed = written_answers(splits, options, name, template.answer_column)
     train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
-    train = prepare(
-        train_rows,
-        template,
-        tokenizer,
-        max_seq_len=limits.max_seq_len,
-        model_max_len=limits.model_max_len,
-        allow_truncation=limits.allow_truncation,
-        dropped_file=limits.report,
-    )
-    validation = None
-    if validation_rows is not None:
-        validation = prepare(
-            validation_rows, template, tokenizer, max_seq_len=train.max_seq_len, model_max_len=limits.model_max_len, allow_truncation=True
+    record = text_task(name, options, template, train_rows, listed=listed)
+    task = Generation(record, text_loss(options, len(tokenizer)), by_chunks=not is_file(options.loss or ""))
+
+    def prepare_text(rows: Dataset, limits: Limits) -> Prepared:
+        return prepare(
+            rows,
+            template,
+            tokenizer,
+            max_seq_len=limits.max_seq_len,
+            model_max_len=limits.model_max_len,
+            allow_truncation=limits.allow_truncation,
+            dropped_file=limits.report,
         )
-    return Inputs(
-        train=train,
-        validation=validation,
-        validation_rows=validation_rows,
-        template=template,
-        task=Generation(
-            text_task(name, options, template, train_rows, listed=listed),
-            text_loss(options, len(tokenizer)),
-            by_chunks=not is_file(options.loss or ""),
-        ),
-        held_out=held_out_rows(splits, validation_rows, template.answers),
-        origin=splits.origin,
-        recognized=describe(form, template),
-        data_hash=hash_data(splits, options),
-    )
+
+    prepared = _prepare_both(prepare_text, train_rows, validation_rows, limits)
+    return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template))
 
 
 def _sequence_inputs(
@@ -204,103 +188,68 @@ def _sequence_inputs(
     train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
     record = text_task(name, options, template, train_rows, listed=listed)
     task = SequenceToSequence(record, template, tokenizer, text_loss(options, len(tokenizer)))
-    train = task.prepare(train_rows, limits)
-    validation = None
-    if validation_rows is not None:
-        validation = task.prepare(validation_rows, Limits(train.max_seq_len, limits.model_max_len, allow_truncation=True))
-    task.record = replace(record, max_seq_len=train.max_seq_len)
-    return Inputs(
-        train=train,
-        validation=validation,
-        validation_rows=validation_rows,
-        template=template,
-        task=task,
-        held_out=held_out_rows(splits, validation_rows, template.answers),
-        origin=splits.origin,
-        recognized=describe(form, template),
-        data_hash=hash_data(splits, options),
-    )
+    prepared = _prepare_both(task.prepare, train_rows, validation_rows, limits)
+    task.record = replace(record, max_seq_len=prepared[0].max_seq_len)
+    return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template))
 
 
 def _head_inputs(
-    splits: Splits, options: FinetuneOptions, form: Format, name: str, tokenizer: PreTrainedTokenizerBase, limits: Limits, *, seed: int
+    splits: Splits,
+    options: FinetuneOptions,
+    form: Format,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    reading: Reading,
+    limits: Limits,
+    *,
+    seed: int,
 ) -> Inputs:
     columns = columns_of(form, name)
     # RoBERTa has two positions more than it takes tokens; its tokenizer knows
     known = [length for length in (limits.model_max_len, tokenizer.model_max_length) if length is not None]
     limits = replace(limits, model_max_len=min(known))
     train_rows, validation_rows = split_rows(splits, options, columns.label, columns.texts, seed=seed)
-    task = cast("type[HeadTask]", TASKS.load(name)).from_rows(columns, train_rows, validation_rows, options, tokenizer)
-    train = task.prepare(train_rows, limits)
-    validation = None
-    if validation_rows is not None:
-        validation = task.prepare(validation_rows, Limits(train.max_seq_len, limits.model_max_len, allow_truncation=True))
-    task.record = replace(task.record, max_seq_len=train.max_seq_len)
+    task = cast("type[HeadTask]", TASKS.load(name)).from_rows(columns, train_rows, validation_rows, options, tokenizer, reading)
+    prepared = _prepare_both(task.prepare, train_rows, validation_rows, limits)
+    task.record = replace(task.record, max_seq_len=prepared[0].max_seq_len)
+    recognized = f"recognized as {form.name} rows for {name} with a head"
+    return _inputs(splits, options, task, prepared, validation_rows, label_column=columns.label, recognized=recognized)
+
+
+def _prepare_both(
+    prepare_rows: Callable[[Dataset, Limits], Prepared], train: Dataset, validation: Dataset | None, limits: Limits
+) -> tuple[Prepared, Prepared | None]:
+    """Return training rows as token ids, and validation rows cut where those are."""
+    prepared = prepare_rows(train, limits)
+    if validation is None:
+        return prepared, None
+    return prepared, prepare_rows(validation, Limits(prepared.max_seq_len, limits.model_max_len, allow_truncation=True))
+
+
+def _inputs(
+    splits: Splits,
+    options: FinetuneOptions,
+    task: Task,
+    prepared: tuple[Prepared, Prepared | None],
+    validation_rows: Dataset | None,
+    *,
+    recognized: str,
+    template: Template | None = None,
+    label_column: str = "",
+) -> Inputs:
+    """Put everything together; without a template the right answers are in ``label_column``."""
+    answers = template.answers if template is not None else lambda row: answer_texts(row.get(label_column))
+    train, validation = prepared
     return Inputs(
         train=train,
         validation=validation,
         validation_rows=validation_rows,
-        template=None,
+        template=template,
         task=task,
-        held_out=held_out_rows(splits, validation_rows, lambda row: answer_texts(row.get(columns.label))),
+        held_out=held_out_rows(splits, validation_rows, answers),
         origin=splits.origin,
-        recognized=f"recognized as {form.name} rows for {name} with a head",
+        recognized=recognized,
         data_hash=hash_data(splits, options),
-    )
-
-
-def written_answers(splits: Splits, options: FinetuneOptions, name: str, column: str | None) -> tuple[Splits, tuple[str, ...]]:
-    """Return the splits with answers that aren't text written as such, objects and lists of labels as JSON; and the labels of such lists.
-
-    Raises:
-        DataError: for answers that aren't in a column, are no JSON, or lists of so many texts that they may be no labels.
-    """
-    if name == "extraction" and column is None:
-        raise DataError("--task extraction needs rows with the answer in a column", fix="Name it last in --text_template.")
-    if column is None or name not in ("extraction", "text-classification"):
-        return splits, ()
-    if name == "extraction":
-        return _with_each(splits, column, lambda rows: with_json_answers(rows, column)), ()
-    if not has_label_lists(splits.train, column):
-        return splits, ()
-    labels = known_labels(splits.train[column])
-    if options.task is None and len(labels) > MOST_LABELS:
-        fix = "If they are labels, say --task text-classification, or score them: --head"
-        raise DataError(f"column '{column}' has lists of {len(labels):,} different texts", fix=fix)
-    return _with_each(splits, column, lambda rows: with_label_lists(rows, column, labels)), labels
-
-
-def _with_each(splits: Splits, column: str, change: Callable[[Dataset], Dataset]) -> Splits:
-    parts = (splits.train, splits.validation, splits.test)
-    train, validation, test = (change(rows) if rows is not None and column in rows.column_names else rows for rows in parts)
-    return replace(splits, train=train, validation=validation, test=test)
-
-
-def split_rows(
-    splits: Splits, options: FinetuneOptions, answer: str | None, texts: Sequence[str], *, seed: int
-) -> tuple[Dataset, Dataset | None]:
-    """Return training and validation rows: the data's own validation rows, or some held out of the training rows.
-
-    Args:
-        answer: the column that is learnt; where it is a label, its proportions are kept.
-        texts: the columns of the prompt; no prompt is on both sides.
-    """
-    if splits.validation is not None:
-        if options.validation_fraction is not None:
-            raise UsageError(
-                "--validation_fraction holds rows out, but the data has validation rows of its own",
-                fix="Leave it out, or name --train_split alone.",
-            )
-        return splits.train, splits.validation
-    fraction = VALIDATION_FRACTION if options.validation_fraction is None else options.validation_fraction
-    if fraction == 0 or len(splits.train) < 2:
-        return splits.train, None
-    return hold_out(
-        splits.train,
-        fraction=fraction,
-        label_column=answer if answer and is_label(splits.train, answer) else None,
-        text_columns=texts or None,
-        seed=seed,
     )
 
 
@@ -310,13 +259,3 @@ def describe(form: Format | None, template: Template) -> str:
     if form is None:
         return f"rendered by the given template, the answer is '{template.answer_column}'"
     return f"recognized as {form.name} rows ({form.task}), rendered by {how}"
-
-
-def hash_data(splits: Splits, options: FinetuneOptions) -> str:
-    """Return a sha256 of the files that were read, or of what identifies data without local files."""
-    digest = hashlib.sha256()
-    for file in splits.files:
-        digest.update(hash_file(Path(file)).encode())
-    if not splits.files:
-        digest.update(repr((options.data_name, options.train_subset, len(splits.train), splits.train[0])).encode())
-    return digest.hexdigest()

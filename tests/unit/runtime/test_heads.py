@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import (
     LlamaConfig,
 )
 
+from tiny_encoders import segment_tokenizer
 from tiny_models import MAX_LENGTH, VOCAB_SIZE, save_tiny, tiny_model, tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord, write_task
 from tunesmith.errors import DataError, ModelError, UsageError
@@ -107,6 +109,39 @@ def test_words_are_tagged_at_their_first_sub_word(family: str, tmp_path: Path) -
     assert spans == [spans_of(row, places) for row, places in zip(found, words, strict=True)]
     said = json.loads(runtime.generate(texts[:1])[0].text)
     assert said == [{"start": s.start, "end": s.end, "label": s.label, "text": texts[0][s.start : s.end]} for s in spans[0]]
+
+
+def test_a_decoder_is_asked_at_the_last_sub_word(tmp_path: Path) -> None:
+    tags = ("O", "B-per", "I-per", "B-loc", "I-loc")
+    task = TaskRecord("token-classification", head=True, labels=tags, sub_word="last")
+    model = save_head(tmp_path, "llama", AutoModelForTokenClassification, task, num_labels=5)
+    runtime: Any = load(tmp_path, dtype="float32")
+    text, words = "train city,morning", [(0, 5), (6, 10), (10, 11), (11, 18)]
+    offsets = tiny_tokenizer()(text, return_offsets_mapping=True)["offset_mapping"]
+    lasts = [max(n for n, (start, _) in enumerate(offsets) if start < word[1]) for word in words]
+    likeliest = alone(model, text).logits[0].argmax(-1)
+    expected = [tags[int(likeliest[place])] for place in lasts]
+    assert runtime.tag_words([text], [words]) == [expected]
+    (tmp_path / "task.json").write_text(json.dumps({"name": "token-classification", "head": True, "labels": tags}))
+    earlier: Any = load(tmp_path, dtype="float32")
+    firsts = [next(n for n, (_, end) in enumerate(offsets) if end > word[0]) for word in words]
+    assert earlier.tag_words([text], [words]) == [[tags[int(likeliest[place])] for place in firsts]], "a run of before is read as it learnt"
+    assert expected != [tags[int(likeliest[place])] for place in firsts]
+
+
+def test_a_pair_is_read_with_types_where_training_gave_them(tmp_path: Path) -> None:
+    task = TaskRecord("text-classification", head=True, labels=LABELS, text_columns=("one", "two"), token_types=True, max_seq_len=24)
+    model, tokenizer = save_head(tmp_path, "bert", AutoModelForSequenceClassification, task, num_labels=3), segment_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    rows = [{"one": "a train", "two": "seven"}, {"one": "the city", "two": "leaves at seven " * 9}]
+    found = load(tmp_path, dtype="float32").choose(rows)
+    for row, choice in zip(rows, found, strict=True):
+        plain = tokenizer(row["one"], row["two"], truncation="longest_first", max_length=24, return_tensors="pt")
+        with torch.no_grad():
+            expected = model(**plain).logits[0].softmax(-1).tolist()
+        assert choice.probabilities == pytest.approx(expected, abs=1e-4)
+    write_task(tmp_path, replace(task, token_types=False))
+    assert load(tmp_path, dtype="float32").choose(rows)[0].probabilities != pytest.approx(found[0].probabilities, abs=1e-3)
 
 
 @pytest.mark.parametrize(

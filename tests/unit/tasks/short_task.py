@@ -16,6 +16,7 @@ from tunesmith.config.resolve import resolve
 from tunesmith.data.prepare import Prepared
 from tunesmith.methods.protocol import Method
 from tunesmith.models.load import load_model
+from tunesmith.models.reading import Reading
 from tunesmith.models.sources import resolve_model
 from tunesmith.tasks import TASKS
 from tunesmith.tasks.protocol import Columns, HeadTask
@@ -33,15 +34,24 @@ COLUMNS = {
     "token-classification": Columns(("tokens",), "tags"),
     "similarity": Columns(("text1", "text2"), "label"),
 }
+ENCODER, DECODER = Reading(causal=False, token_types=True), Reading(causal=True)
 ROWS: dict[str, list[dict[str, Any]]] = {"text-classification": LABELLED, "token-classification": TAGGED, "similarity": PAIRS}
 
 
-def make_task(name: str, rows: list[dict[str, Any]] | None = None, *, columns: Columns | None = None, **options: Any) -> HeadTask:
-    """A task over rows, with the tiny tokenizer."""
+def make_task(
+    name: str,
+    rows: list[dict[str, Any]] | None = None,
+    *,
+    columns: Columns | None = None,
+    tokenizer: Any = None,
+    reading: Reading = ENCODER,
+    **options: Any,
+) -> HeadTask:
+    """A task over rows, with the tiny tokenizer, for an encoder."""
     data = Dataset.from_list(ROWS[name] if rows is None else rows)
     chosen = resolve(FinetuneOptions, [("flag", options)]).options
     made: Any = TASKS.load(name)
-    task: HeadTask = made.from_rows(columns or COLUMNS[name], data, None, chosen, tiny_tokenizer())
+    task: HeadTask = made.from_rows(columns or COLUMNS[name], data, None, chosen, tokenizer or tiny_tokenizer(), reading)
     return task
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from short_task import LABELLED, base_folder, batch_of, load_for, make_task, prepared
+from short_task import DECODER, ENCODER, LABELLED, base_folder, batch_of, load_for, make_task, prepared
 
+from tiny_encoders import segment_tokenizer
 from tunesmith.config.finetune import FinetuneOptions
 from tunesmith.config.resolve import resolve
 from tunesmith.errors import DataError, UsageError, UserError
@@ -153,5 +154,51 @@ def test_labels_that_only_validation_rows_have_are_known() -> None:
 
     train, validation = Dataset.from_list(LABELLED), Dataset.from_list([{"text": "a", "label": "violet"}])
     options = resolve(FinetuneOptions, [("flag", {"class_weights": "balanced"})]).options
-    task = Classification.from_rows(Columns(("text",), "label"), train, validation, options, make_task("text-classification").tokenizer)  # type: ignore[attr-defined]
+    tokenizer = make_task("text-classification").tokenizer  # type: ignore[attr-defined]
+    task = Classification.from_rows(Columns(("text",), "label"), train, validation, options, tokenizer, ENCODER)
     assert task.record.labels == ("blue", "green", "red", "violet")
+
+
+ENTAILS = [
+    {"one": f"a {c} thing", "two": f"{o} it is, {'indeed ' * n}", "label": "yes" if c == o else "no"}
+    for n in range(3)
+    for c in "ab"
+    for o in "ab"
+]
+
+
+def test_an_encoder_is_told_which_tokens_are_of_the_second_text(tmp_path: Path) -> None:
+    tokenizer, columns = segment_tokenizer(), Columns(("one", "two"), "label")
+    task = make_task("text-classification", ENTAILS, columns=columns, tokenizer=tokenizer)
+    assert task.record.token_types
+    model, batch = load_for(task, base_folder("bert", tmp_path)), batch_of(task, ENTAILS)
+    plain = tokenizer([row["one"] for row in ENTAILS], [row["two"] for row in ENTAILS], padding=True, return_tensors="pt")
+    for name in ("input_ids", "token_type_ids"):
+        assert torch.equal(batch[name], plain[name])
+    with torch.no_grad():
+        expected = model(**plain, labels=batch["labels"])
+        found = task.loss(model, batch)
+        untold = model(**{**plain, "token_type_ids": torch.zeros_like(plain["token_type_ids"])}, labels=batch["labels"])
+    assert float(found.loss_sum / found.count) == pytest.approx(float(expected.loss), rel=1e-5)
+    assert float(untold.loss) != pytest.approx(float(expected.loss), rel=1e-3), "types make a difference to this model"
+    part = task.part(batch, [0, 1])
+    assert part["token_type_ids"].shape == part["input_ids"].shape
+    assert part["input_ids"].shape[1] < batch["input_ids"].shape[1]
+
+
+def test_types_are_left_out_where_nobody_reads_them() -> None:
+    columns = Columns(("one", "two"), "label")
+    assert not make_task("text-classification", ENTAILS, columns=columns, tokenizer=segment_tokenizer(), reading=DECODER).record.token_types
+    assert not make_task("text-classification", ENTAILS, columns=columns).record.token_types, "its tokenizer puts nothing between texts"
+    alone = make_task("text-classification", tokenizer=segment_tokenizer())
+    assert not alone.record.token_types
+    assert "token_type_ids" not in batch_of(alone)
+
+
+def test_a_teacher_without_types_is_not_given_any(tmp_path: Path) -> None:
+    task = make_task(
+        "text-classification", ENTAILS, columns=Columns(("one", "two"), "label"), tokenizer=segment_tokenizer(), loss="distillation"
+    )
+    model, batch = load_for(task, base_folder("bert", tmp_path)), batch_of(task, ENTAILS)
+    task.teacher = load_for(task, base_folder("llama", tmp_path))
+    assert torch.isfinite(task.loss(model, batch).loss_sum)

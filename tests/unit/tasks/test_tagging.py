@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from short_task import TAGGED, base_folder, batch_of, load_for, make_task, prepared
+from short_task import DECODER, ENCODER, TAGGED, base_folder, batch_of, load_for, make_task, prepared
 
 from tunesmith.data.spans import read_spans, scheme_of
 from tunesmith.errors import DataError
@@ -30,6 +30,18 @@ def test_a_tag_stands_at_the_first_sub_word() -> None:
     found = [(task.tokenizer.decode(ids[place:]).split()[0], task.record.labels[tag]) for place, tag in enumerate(labels) if tag != -100]
     assert found == list(zip(TAGGED[0]["tokens"], TAGGED[0]["tags"], strict=True))
     assert labels.count(-100) == len(ids) - 6
+
+
+def test_a_decoder_learns_the_tag_at_the_last_sub_word() -> None:
+    task: Any = make_task("token-classification", reading=DECODER)
+    assert (task.record.sub_word, make_task("token-classification").record.sub_word) == ("last", "first")
+    ids, labels = (prepared(task).dataset[0][name] for name in ("input_ids", "labels"))
+    before = 0
+    for word, tag, place in zip(TAGGED[0]["tokens"], TAGGED[0]["tags"], [n for n, tag in enumerate(labels) if tag != -100], strict=True):
+        assert task.tokenizer.decode(ids[before : place + 1]).strip() == word
+        assert task.record.labels[labels[place]] == tag
+        before = place + 1
+    assert before == len(ids)
 
 
 def test_rows_of_text_and_spans_are_the_same_in_another_form() -> None:
@@ -104,7 +116,7 @@ def test_schemes() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_the_loss_is_that_of_plain_transformers(family: str, tmp_path: Path) -> None:
-    task = make_task("token-classification")
+    task = make_task("token-classification", reading=DECODER if family == "llama" else ENCODER)
     model, batch = load_for(task, base_folder(family, tmp_path)), batch_of(task)
     mask = (torch.arange(batch["input_ids"].shape[1])[None, :] < batch["lengths"][:, None]).long()
     with torch.no_grad():
