@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import UsageError
@@ -58,6 +58,19 @@ def schema_grammar(schema: Mapping[str, Any], *, name: str = "the schema", fix: 
     if failed:
         raise UsageError(f"answers can't be held to {name}: {_reason(messages[0])}", fix=fix)
     return grammar
+
+
+def keep_to(grammar: str, texts: Iterable[str]) -> list[bool]:
+    """Return for each text whether it is, to the letter, an answer that the grammar allows."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    characters = LLTokenizer("byte")
+    start = LLMatcher(characters, grammar)
+    found = []
+    for text in texts:
+        matcher, ids = start.deep_copy(), characters.tokenize_str(text)
+        found.append(bool(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()))
+    return found
 
 
 def label_list_grammar(labels: Sequence[str]) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from tunesmith.config.finetune import FinetuneOptions
-from tunesmith.data.answer_grammar import schema_grammar
 from tunesmith.data.formats import Format
-from tunesmith.data.inferred_schema import fixed_sets, infer_schema
-from tunesmith.data.json_answers import read_schema
 from tunesmith.data.labels import labels_of_cell, sort_labels
-from tunesmith.data.placeholders import as_text
 from tunesmith.data.splits import MOST_LABELS
 from tunesmith.data.task_file import TASK_NAMES, TaskRecord
 from tunesmith.data.templates import Template
@@ -20,11 +15,10 @@ from tunesmith.errors import DataError, UsageError, nearest
 from tunesmith.metrics import load_metric
 from tunesmith.metrics.protocol import Metric
 from tunesmith.tasks.protocol import Columns, Task
+from tunesmith.train.answer_schema import answer_schema
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-log = logging.getLogger(__name__)
 
 #: Tasks that no model without a head can do.
 HEAD_TASKS = ("token-classification", "similarity")
@@ -131,7 +125,7 @@ def text_task(name: str, options: FinetuneOptions, template: Template, rows: Dat
     """
     column = template.answer_column
     if name == "extraction":
-        return TaskRecord(name=name, label_column=column, schema=_answer_schema(options, template, rows))
+        return TaskRecord(name=name, label_column=column, schema=answer_schema(options.answer_schema, template, rows))
     if name != "text-classification" or column is None:
         return TaskRecord(name=name, label_column=column)
     if listed:
@@ -140,29 +134,6 @@ def text_task(name: str, options: FinetuneOptions, template: Template, rows: Dat
     if options.task is None and (len(labels) > MOST_LABELS or len(labels) == len(rows)):  # answers that never repeat are no labels
         return TaskRecord(label_column=column)
     return TaskRecord(name=name, labels=labels, label_column=column)
-
-
-def _answer_schema(options: FinetuneOptions, template: Template, rows: Dataset) -> dict[str, Any]:
-    """Return the schema of an extraction's answers: the given one, or what the training rows show.
-
-    Raises:
-        UsageError: for a file that holds no schema, or one that answers can't be held to.
-    """
-    if options.answer_schema:
-        schema = read_schema(options.answer_schema)
-        schema_grammar(schema, name=f"--answer_schema {options.answer_schema}")
-        return schema
-    pairs = [(answer, _asked(template, row)) for row in rows for answer in template.answers(row)]
-    schema = infer_schema((answer for answer, _ in pairs), (asked for _, asked in pairs))
-    for field, count in fixed_sets(schema):
-        log.info("Answers: '%s' is one of the %d texts that the rows have. Other ones: --answer_schema FILE", field, count)
-    return schema
-
-
-def _asked(template: Template, row: Mapping[str, Any]) -> str:
-    """Return all that a row says beside its answer, as far as that is known."""
-    names = template.prompt_columns or tuple(row)
-    return "\n".join(as_text(row.get(name)) for name in names)
 
 
 def metrics_of(options: FinetuneOptions, task: Task, *, validated: bool) -> list[Metric]:

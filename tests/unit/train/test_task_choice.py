@@ -20,7 +20,7 @@ from tunesmith.errors import DataError, UsageError
 from tunesmith.tasks.protocol import Columns
 from tunesmith.train.generation import Generation
 from tunesmith.train.held_out import held_out_rows, write_held_out
-from tunesmith.train.inputs import written_answers
+from tunesmith.train.rows import written_answers
 from tunesmith.train.task_choice import check_task_options, choose_task, columns_of, metrics_of, text_task
 
 CLASSIFICATION = Template(kind="text", text="{text}\n{label}", task="text-classification", answer_column="label")
@@ -85,6 +85,20 @@ def test_extraction_infers_a_schema_or_reads_one(tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"type": "object"}')
     given = options(answer_schema=str(tmp_path / "schema.json"))
     assert text_task("extraction", given, template, answers).schema == {"type": "object"}
+
+
+def test_training_answers_fit_the_given_schema_or_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    template = Template(kind="text", text="{text}\n{label}", answer_column="label")
+    schema = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}, "additionalProperties": False}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    given = options(answer_schema=str(tmp_path / "schema.json"))
+    wrong = add_provenance(rows(['{"a": 1}', '{"a": "x"}']), "d.jsonl", all_names=["d.jsonl"])
+    with pytest.raises(DataError, match=r"d\.jsonl: row 2: the answer doesn't fit --answer_schema .* at a: 'x' is not of type 'integer'"):
+        text_task("extraction", given, template, wrong)
+    assert not caplog.text
+    text_task("extraction", given, template, rows(['{"b": "y", "a": 1}', '{"a": 2, "b": "x"}', '{"a": 3}']))
+    assert "1 of 3 training answers fit" in caplog.text
+    assert "fields in another order" in caplog.text
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_one() -> None:
