@@ -33,7 +33,7 @@ class Experiment:
 
     Attributes:
         data: folder of the data set.
-        finetune: flags of ``tunesmith finetune``; DATA stands for the folder of all data.
+        finetune: flags of ``tunesmith finetune``.
         metrics: for ``tunesmith evaluate``.
         shown: figures that the table shows, and what they are called.
         evaluate: further flags of ``tunesmith evaluate``.
@@ -100,7 +100,7 @@ EXPERIMENTS = {
     ),
     "wnut17, tags": Experiment(
         "wnut17",
-        (*COMMON, *BY_SPANS, "--num_train_epochs", "3", "--eval_split", "DATA/wnut17/dev.jsonl"),
+        (*COMMON, *BY_SPANS, "--num_train_epochs", "3", "--validation_fraction", "0.1"),
         "span_f1",
         {"span_f1": "span F1", "span_precision": "precision", "span_recall": "recall"},
     ),
@@ -134,9 +134,9 @@ def run_experiment(name: str, experiment: Experiment, data: Path, work: Path) ->
     """Train unless that is done, then measure on the whole test file."""
     out, folder = work / name.replace(",", "").replace(" ", "-"), data / experiment.data
     if not (out / "manifest.json").is_file():
-        train(folder, experiment.finetune, data, out.with_suffix(".first") if experiment.further else out)
+        train(folder, experiment.finetune, out.with_suffix(".first") if experiment.further else out)
         if experiment.further:
-            train(folder, (*experiment.further, "--adapter_path", str(out.with_suffix(".first"))), data, out)
+            train(folder, (*experiment.further, "--adapter_path", str(out.with_suffix(".first"))), out)
     found = tunesmith("evaluate", str(out), str(folder / "test.jsonl"), "--metrics", experiment.metrics, *experiment.evaluate)
     return {
         "name": name,
@@ -147,10 +147,9 @@ def run_experiment(name: str, experiment: Experiment, data: Path, work: Path) ->
     }
 
 
-def train(folder: Path, flags: tuple[str, ...], data: Path, out: Path) -> None:
+def train(folder: Path, flags: tuple[str, ...], out: Path) -> None:
     """Run ``tunesmith finetune`` on the training file in ``folder``."""
-    given = [flag.replace("DATA", str(data)) for flag in flags]
-    tunesmith("finetune", str(folder / "train.jsonl"), *given, "--output_path", str(out), "--overwrite")
+    tunesmith("finetune", str(folder / "train.jsonl"), *flags, "--output_path", str(out), "--overwrite")
 
 
 def score_baseline(experiment: Experiment, folder: Path) -> dict[str, float]:
