@@ -7,6 +7,7 @@ shapes they are given values.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import logging
 import tempfile
@@ -130,12 +131,17 @@ def _export_head(source: ExportSource, model: nn.Module, folder: Path) -> list[P
     else:
         graph = ScoringGraph(model)
     inputs = {"input_ids": _example_ids(model), "attention_mask": torch.ones(_ROWS, _TOKENS, dtype=torch.long)}
-    if source.run is None and getattr(config, "type_vocab_size", 0) > 1:
-        # what was tuned here never saw the second kind of token, so that the input would only be a way to get other answers
+    if _takes_token_types(source, config):
         inputs["token_type_ids"] = torch.zeros(_ROWS, _TOKENS, dtype=torch.long)
     shapes = {name: {0: BATCH, 1: LENGTH} for name in inputs}
     _export(graph, inputs, shapes, list(inputs), graph.outputs, folder / MODEL_FILE)
     return [folder / MODEL_FILE]
+
+
+def _takes_token_types(source: ExportSource, config: Any) -> bool:
+    """What was tuned here without the second kind of token has no input for it: it would only be a way to get other answers."""
+    told = source.task is not None and source.task.token_types
+    return told or (source.run is None and getattr(config, "type_vocab_size", 0) > 1)
 
 
 def _export_halves(source: ExportSource, model: nn.Module, folder: Path) -> list[Path]:
@@ -200,6 +206,7 @@ def _export(
         raise ModelError(f"torch.onnx can't export {_architecture(graph)}: {_cause(error)}") from error
     assert program is not None
     _forget_origins(program.model)
+    _name_weights(program.model.graph, graph)
     program.save(file, external_data=size > _MOST_BYTES_INSIDE)
 
 
@@ -213,6 +220,21 @@ def _forget_origins(model: Any) -> None:
             value.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
+
+
+def _name_weights(exported: Any, graph: Any) -> None:
+    """Give weights the names that transformers has for them, the transposed ones too, which the exporter only numbers."""
+    transposed = {_digest(weight.detach().t().numpy()): name for name, weight in graph.model.named_parameters() if weight.dim() == 2}
+    for value in list(exported.initializers.values()):
+        name = value.name.removeprefix("model.")
+        if name.startswith("val_"):
+            name = transposed.get(_digest(value.const_value.numpy()), name)
+        if name not in exported.initializers:
+            value.name = name
+
+
+def _digest(array: Any) -> bytes:
+    return hashlib.blake2b(array.tobytes(), digest_size=16).digest()
 
 
 def _example_ids(model: nn.Module) -> Tensor:

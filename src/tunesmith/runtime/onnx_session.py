@@ -86,27 +86,30 @@ class GraphModel(nn.Module):
         """Of the file."""
         return self.graph.size_bytes
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
         """Return the graph's outputs by name: ``logits``, or ``last_hidden_state`` and ``sentence_embedding``."""
         num_rows, num_tokens = input_ids.shape
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         step = self._rows or num_rows
-        parts = [self._run(input_ids[start : start + step], attention_mask[start : start + step]) for start in range(0, num_rows, step)]
+        parts = [
+            self._run(*(each[start : start + step] for each in (input_ids, attention_mask, types))) for start in range(0, num_rows, step)
+        ]
         joined = {name: torch.cat([part[name] for part in parts])[:num_rows] for name in parts[0]}
         if self.length is not None:  # of outputs with a value for each token those for the filling are cut off
             of_tokens = {name for name, value in joined.items() if value.dim() == 3}
             joined.update({name: joined[name][:, :num_tokens] for name in of_tokens})
         return SimpleNamespace(**joined)
 
-    def _run(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _run(self, ids: Tensor, mask: Tensor, types: Tensor) -> dict[str, Tensor]:
         """Run some rows, filled up to the shape that the graph wants."""
         missing_rows = (self._rows or len(ids)) - len(ids)
         missing_tokens = (self.length or ids.shape[1]) - ids.shape[1]
         if missing_rows or missing_tokens:
-            pad = self.config.get_text_config().pad_token_id or 0
-            ids = nn.functional.pad(ids, (0, missing_tokens, 0, missing_rows), value=pad)
-            mask = nn.functional.pad(mask, (0, missing_tokens, 0, missing_rows))
+            room = (0, missing_tokens, 0, missing_rows)
+            ids = nn.functional.pad(ids, room, value=self.config.get_text_config().pad_token_id or 0)
+            mask, types = nn.functional.pad(mask, room), nn.functional.pad(types, room)
             mask[len(mask) - missing_rows :, :1] = 1  # attention to nothing at all is no number in some models
-        return self.graph({"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)})
+        return self.graph({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
 
 
 def _first_line(error: Exception) -> str:
