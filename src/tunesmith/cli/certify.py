@@ -24,7 +24,7 @@ def run(given: Given, as_json: bool) -> int:
         token=options.token,
         trust_remote_code=options.trust_remote_code,
         data_files=options.data_files,
-        max_rows=options.max_eval_samples,
+        max_rows=options.limit,
         tolerances={name: getattr(options, name) for name in TOLERANCE_NAMES},
     )
     if as_json:

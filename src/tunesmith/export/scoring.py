@@ -131,7 +131,8 @@ class _Found:
 
 
 def _measure_text(runtime: Runtime, asked: EvaluationSet, reference: Trace | None, trace: Trace, found: _Found) -> None:
-    if asked.pairs and _reads_apart(runtime):
+    apart = _reads_apart(runtime) if reference is None else not reference.rows
+    if asked.pairs and apart:
         _measure_likelihoods(runtime, asked, reference, trace, found)
     elif asked.pairs:
         _measure_logits(runtime, asked, reference, trace, found)

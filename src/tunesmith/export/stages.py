@@ -105,12 +105,12 @@ class StageScores:
 
 def size_mb(stage: Stage, runtime: Runtime | None) -> float | None:
     """Return the megabytes of a stage's model files, or of its weights in memory; None where neither can be seen."""
-    from tunesmith.artifact import WEIGHT_SUFFIXES
+    from tunesmith.artifact import WEIGHT_SUFFIXES, model_files
     from tunesmith.evaluate.speed import model_size
 
     if stage.files is not None:
-        inside = [stage.files] if stage.files.is_file() else [file for file in stage.files.rglob("*") if file.suffix in WEIGHT_SUFFIXES]
-        return sum(file.stat().st_size for file in inside) / 1e6
+        files = [stage.files] if stage.files.is_file() else [file for file in model_files(stage.files) if file.suffix in WEIGHT_SUFFIXES]
+        return sum(file.stat().st_size for file in files) / 1e6
     size = model_size(runtime).get("size_bytes") if runtime is not None else None
     return None if size is None else size / 1e6
 
