@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from tunesmith.export.low_rank_nodes import AdapterPrecision
     from tunesmith.export.optimize import Optimized
 
 
@@ -17,6 +18,7 @@ def optimize(
     revision: str | None = None,
     token: str | None = None,
     trust_remote_code: bool = False,
+    format: Literal["onnx", "gguf"] = "onnx",  # noqa: A002 - the flag's name
     device: str | None = None,
     provider: str | None = None,
     precision: str | None = None,
@@ -28,29 +30,33 @@ def optimize(
     dim_param: Sequence[str] | None = None,
     dim_value: Sequence[int] | None = None,
     extra_options: Mapping[str, Any] | None = None,
-    format: str = "onnx",  # noqa: A002 - the flag's name
+    adapter_precision: AdapterPrecision | None = None,
+    proof: bool = True,
+    data_files: Sequence[str] | None = None,
+    limit: int = 200,
+    task_drop: float = 0.01,
+    perplexity_rise: float = 0.03,
+    accept_loss: bool = False,
     overwrite: bool = False,
 ) -> Optimized:
-    """Write a folder that runs on a device; the options are those of ``tunesmith auto-opt``.
+    """Write a folder that runs on a device, and prove that nothing was lost; the options are those of ``tunesmith auto-opt``.
 
     Args:
         path: the folder of a run, a model folder, a GGUF file, a hub id; None for the sample model.
-        output_path: the folder to write.
+        output_path: the folder to write; it appears when it is whole and proven.
 
     Raises:
-        UserError: see :func:`tunesmith.export.optimize.optimize`.
+        UserError, ExportHarm: see :func:`tunesmith.export.optimize.optimize`.
     """
+    from tunesmith.export.optimize import Proof
     from tunesmith.export.optimize import optimize as run
+    from tunesmith.export.plan import Request, dimensions_of
+    from tunesmith.export.tolerances import Tolerances
     from tunesmith.models.quiet import silence_kernel_advice
 
     silence_kernel_advice()
-    return run(
-        path,
-        output_path,
-        adapter_path=adapter_path,
-        revision=revision,
-        token=token,
-        trust_remote_code=trust_remote_code,
+    request = Request(
+        file_format=format,
         device=device,
         provider=provider,
         precision=precision,
@@ -58,10 +64,21 @@ def optimize(
         use_model_builder=use_model_builder,
         exporter=exporter,
         block_size=block_size,
+        dimensions=dimensions_of(dim_param, dim_value),
+        extra_options=extra_options or {},
+        adapter_precision=adapter_precision,
+    )
+    tolerances = Tolerances(task_drop=task_drop, perplexity_rise=perplexity_rise)
+    files = tuple(data_files) if data_files is not None else None
+    return run(
+        path,
+        output_path,
+        request,
+        Proof(proof, files, limit, tolerances, accept_loss),
+        adapter_path=adapter_path,
+        revision=revision,
+        token=token,
+        trust_remote_code=trust_remote_code,
         memory=memory,
-        dim_param=dim_param,
-        dim_value=dim_value,
-        extra_options=extra_options,
-        format=format,
         overwrite=overwrite,
     )

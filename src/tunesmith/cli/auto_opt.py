@@ -45,6 +45,8 @@ def _print(made: Optimized, as_json: bool) -> None:
     if as_json:
         print_json(made)
         return
+    if made.certificate is not None:
+        print(made.certificate.table())
     for sentence in made.words:
         print(sentence)
     print(f"Model: {made.folder}")

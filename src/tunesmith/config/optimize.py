@@ -10,7 +10,7 @@ from tunesmith.config.model import SourceOptions
 
 TARGET, BUILD, PROOF, RESULT = "Target", "Building", "Proof", "Result"
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8", "int4", "f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
 class ExportOptions(SourceOptions):
@@ -39,6 +39,18 @@ class ExportOptions(SourceOptions):
     extra_options: dict[str, Any] | None = option(
         None, "Options of onnxruntime-genai's model builder, by its own names.", group=BUILD, metavar="KEY=VALUE"
     )
+    proof: bool = option(True, "Score every stage of the export on the same rows, and ship only what lost nothing.", group=PROOF)
+    data_files: tuple[str, ...] | None = option(
+        None,
+        "Rows to score on, with the columns of training and the right answers.",
+        group=PROOF,
+        metavar="FILE",
+        default_text="the rows that the run held out, else text of the standard library",
+    )
+    limit: int = option(200, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
+    task_drop: float = option(0.01, "Part of the task's metric that may be lost.", group=PROOF, at_least=0, at_most=1)
+    perplexity_rise: float = option(0.03, "Part by which the perplexity of the right answers may rise.", group=PROOF, at_least=0)
+    accept_loss: bool = option(False, "Ship it whatever was lost, and record the loss.", group=PROOF)
     output_path: str | None = option(None, "Folder for the exported model.", group=RESULT, short="o", metavar="FOLDER")
     overwrite: bool = option(False, "Replace --output_path when it is an earlier result.", group=RESULT)
 
@@ -64,9 +76,12 @@ class OptimizeOptions(ExportOptions):
     format: Literal["onnx", "gguf"] = option("onnx", "ONNX, or GGUF for llama.cpp and Ollama.", group=TARGET)
     precision: Precision | None = option(
         None,
-        "Precision of the weights: the first five for ONNX, the others for GGUF.",
+        "Precision of the weights: fp32 to int4 for ONNX, f32 to q4_0 for GGUF.",
         group=TARGET,
-        default_text="int4, of heads int8, of GGUF q8_0",
+        default_text="auto: the smallest that loses nothing; of GGUF q8_0",
+    )
+    adapter_precision: Literal["fp32", "fp16", "int8"] | None = option(
+        None, "Of an adapter that was trained on the int4 grid and stays beside its weights.", group=BUILD, default_text="int8"
     )
     memory: str | None = option(
         None, "Memory of the device: the model has to fit into it. Bytes, or with a unit: 2GB.", group=TARGET, metavar="BYTES"

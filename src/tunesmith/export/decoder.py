@@ -123,6 +123,7 @@ def finish_decoder(source: ExportSource, folder: Path) -> None:
     """Write the tokenizer of training over the builder's, and make generation stop where training stopped."""
     tokenizer = source.tokenizer
     config = json.loads((folder / GENAI_CONFIG).read_text(encoding="utf-8"))
+    _check_head_size(int(config["model"]["decoder"]["head_size"]))
     with _chat_template(source), quiet_libraries():
         tokenizer.save_pretrained(folder)
     _cap_model_max_length(folder, int(config["model"]["context_length"]))
@@ -132,6 +133,13 @@ def finish_decoder(source: ExportSource, folder: Path) -> None:
     if isinstance(tokenizer.pad_token_id, int):
         config["model"]["pad_token_id"] = tokenizer.pad_token_id
     (folder / GENAI_CONFIG).write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
+
+
+def _check_head_size(head_size: int) -> None:
+    """onnxruntime's attention says so only when the first token is computed."""
+    if head_size % 16:
+        message = f"the model has attention heads of size {head_size}, onnxruntime runs multiples of 16"
+        raise ModelError(message, fix="Export it for llama.cpp: --format gguf")
 
 
 def _cap_model_max_length(folder: Path, context_length: int) -> None:

@@ -14,9 +14,9 @@ from tunesmith.data.task_file import write_task
 from tunesmith.data.template_file import write_template
 from tunesmith.errors import DataError
 from tunesmith.export.decoder import GENAI_CONFIG
+from tunesmith.export.plan import Plan
 from tunesmith.export.readme import readme
 from tunesmith.export.source import ExportSource
-from tunesmith.export.targets import Recipe, Target
 
 #: Foundry Local loads a folder that has it; see docs/export.md.
 INFERENCE_MODEL = "inference_model.json"
@@ -26,27 +26,17 @@ _MODEL_SUFFIXES = frozenset({".onnx", ".data", ".gguf"})
 _EXPORTERS = ("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir", "gguf")
 
 
-def write_extras(
-    source: ExportSource,
-    folder: Path,
-    target: Target,
-    recipe: Recipe,
-    *,
-    name: str,
-    file_format: str = "onnx",
-    certificate: Mapping[str, Any] | None = None,
-) -> None:
+def write_extras(source: ExportSource, folder: Path, plan: Plan, *, name: str, certificate: Mapping[str, Any] | None = None) -> None:
     """Write everything beside the model itself.
 
     Args:
         source: what was exported.
         folder: with the model in it.
-        target: what it was made for.
-        recipe: how.
+        plan: what it was made for, and how.
         name: the folder's final name.
-        file_format: ``onnx`` or ``gguf``.
         certificate: what :mod:`tunesmith.export.certificate` found.
     """
+    target, recipe = plan.target, plan.recipe
     write_template(folder, source.template)
     if source.task is not None:
         write_task(folder, source.task)
@@ -57,12 +47,19 @@ def write_extras(
         "device": target.device,
         "provider": target.provider,
         "precision": target.precision,
-        "format": file_format,
-        "recipe": {"builder": recipe.builder, "precision": recipe.precision, "options": dict(recipe.options), "ran_here": recipe.ran_here},
+        "format": plan.file_format,
+        "recipe": {
+            "builder": recipe.builder,
+            "precision": recipe.precision,
+            "options": dict(recipe.options),
+            "adapter": plan.adapter_precision or ("merged" if source.places.adapter is not None else None),
+            "dimensions": dict(plan.dimensions),
+            "ran_here": recipe.ran_here,
+        },
         "model_files": model_sizes(folder),
     }
     manifest = Manifest(
-        kind=file_format,
+        kind=plan.file_format,
         task=run.task if run else source.task.name if source.task else None,
         method=run.method if run else None,
         base=run.base if run else source.places.base.name,
@@ -74,7 +71,7 @@ def write_extras(
         extra={"export": export, "certificate": certificate},
     )
     write_manifest(folder, manifest)
-    (folder / "README.md").write_text(readme(source, folder, target, recipe, name=name), encoding="utf-8")
+    (folder / "README.md").write_text(readme(source, folder, plan, name=name), encoding="utf-8")
 
 
 def model_sizes(folder: Path) -> dict[str, int]:

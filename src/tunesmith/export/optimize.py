@@ -6,22 +6,28 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith.artifact import check_output_folder, new_folder
-from tunesmith.errors import OutputError, UsageError
-from tunesmith.export.decoder import build_decoder, check_builder, check_extra_options
+from tunesmith.errors import ExportHarm, OutputError, UsageError
+from tunesmith.evaluate.test_set import read_test_set
+from tunesmith.export.certificate import Certificate
+from tunesmith.export.decoder import build_decoder
 from tunesmith.export.folder import model_sizes, write_extras
-from tunesmith.export.gguf_folder import build_gguf, gguf_target
+from tunesmith.export.gguf_folder import build_gguf
+from tunesmith.export.graph import build_graph
+from tunesmith.export.on_grid import build_on_grid
+from tunesmith.export.plan import Plan, Request, plans_for
+from tunesmith.export.proof import prove, runs_here
 from tunesmith.export.source import ExportSource, read_source
-from tunesmith.export.targets import Recipe, Target, choose_target, recipe_for
+from tunesmith.export.targets import Target
+from tunesmith.export.tolerances import Tolerances
 from tunesmith.hardware import detect
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZES = (16, 32, 64, 128, 256)
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -34,6 +40,7 @@ class Optimized:
         target: what it was made for.
         size_bytes: of the model's files.
         seconds: that building took, without the proof.
+        certificate: what every stage scored; None where nothing could be run, or was asked not to.
         words: sentences for people.
     """
 
@@ -41,74 +48,88 @@ class Optimized:
     target: Target
     size_bytes: int
     seconds: float
+    certificate: Certificate | None
     words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How an export is to be proven.
+
+    Attributes:
+        wanted: whether at all.
+        data_files: rows to score on; the run's held-out rows by default.
+        max_rows: most rows.
+        tolerances: what may be lost.
+        accept_loss: ship it all the same, and record what was lost.
+    """
+
+    wanted: bool = True
+    data_files: tuple[str, ...] | None = None
+    max_rows: int = 200
+    tolerances: Tolerances = field(default_factory=Tolerances)
+    accept_loss: bool = False
+
+
+class _Lost(Exception):
+    """Leaves the folder of an export that lost too much, so that it is removed."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        super().__init__()
+        self.certificate = certificate
 
 
 def optimize(
     path: str | None,
     output_path: str,
+    request: Request,
+    proof: Proof,
     *,
     adapter_path: str | None = None,
     revision: str | None = None,
     token: str | None = None,
     trust_remote_code: bool = False,
-    device: str | None = None,
-    provider: str | None = None,
-    precision: str | None = None,
-    use_ort_genai: bool | None = None,
-    use_model_builder: bool | None = None,
-    exporter: str | None = None,
-    block_size: int | None = None,
     memory: str | int | None = None,
-    dim_param: Sequence[str] | None = None,
-    dim_value: Sequence[int] | None = None,
-    extra_options: Mapping[str, Any] | None = None,
-    format: str = "onnx",  # noqa: A002 - the flag's name
     overwrite: bool = False,
 ) -> Optimized:
     """Write a folder that runs on the target.
 
     Args:
         path: the folder of a run, a model folder, a GGUF file, a hub id; None for the sample model.
-        output_path: the folder to write; it appears when it is whole.
-        device, provider, precision: see :func:`tunesmith.export.targets.choose_target`.
-        use_ort_genai, use_model_builder, exporter: what makes the graph; refused where the model can't be made that way.
-        block_size: weights that share one scale.
+        output_path: the folder to write; it appears when it is whole and proven.
+        request: the target, and how the model is made.
+        proof: how it is proven.
         memory: bytes that the model has to fit into.
-        dim_param, dim_value: dimensions with a fixed size.
-        extra_options: of the model builder.
-        format: ``onnx``, or ``gguf`` for llama.cpp, where ``precision`` is one of GGUF's.
         overwrite: replace an earlier result.
 
     Raises:
         UsageError: for options that have no effect or contradict each other, and for targets that there is no recipe for.
         ModelError: when the model can't be read or built.
         OutputError: when the folder exists, can't be written, or the model is larger than ``memory``.
+        ExportHarm: when more was lost than may be; nothing has the final name then.
     """
     final = Path(output_path).expanduser()
     limit = parse_memory(memory)
-    _check_dims(dim_param, dim_value)
     check_output_folder(final, overwrite=overwrite)
     source = read_source(path, adapter_path=adapter_path, revision=revision, token=token, trust_remote_code=trust_remote_code)
-    if format == "gguf":
-        of_onnx = {"provider": provider, "use_ort_genai": use_ort_genai, "use_model_builder": use_model_builder, "exporter": exporter}
-        of_onnx |= {"block_size": block_size, "dim_param": dim_param, "extra_options": extra_options}
-        target, recipe = gguf_target(source, device=device, precision=precision, without_effect=of_onnx)
-    else:
-        available = detect(providers=True).providers if device not in (None, "cpu") and provider is None else ()
-        target = choose_target(source.kind, device=device, provider=provider, precision=precision, available=available)
-        _check_graph_options(source, use_ort_genai=use_ort_genai, use_model_builder=use_model_builder, exporter=exporter)
-        fixed = {"dimensions": dict(zip(dim_param, dim_value or (), strict=True))} if dim_param else {}
-        recipe = recipe_for(source.kind, target, **_builder_options(source, target, block_size, extra_options or {}), **fixed)
-        _check_shapes(recipe, dim_param)
-    started = time.monotonic()
-    with new_folder(final, overwrite=overwrite) as folder:
-        _build(source, folder, recipe)
-        size = sum(model_sizes(folder).values())
-        seconds = time.monotonic() - started
-        _check_memory(size, limit, target)
-        write_extras(source, folder, target, recipe, name=final.resolve().name, file_format=format)
-    return Optimized(final, target, size, seconds, _words(target, recipe, size))
+    asks_machine = request.device not in (None, "cpu") and request.provider is None
+    plans = plans_for(source, request, available=detect(providers=True).providers if asks_machine else ())
+    rows = _rows(source, proof)
+    proven = proof.wanted and runs_here(plans[0])
+    lost: list[str] = []
+    for number, plan in enumerate(plans if proven else plans[:1], 1):
+        try:
+            made = _make(source, final, plan, limit, proof if proven else replace(proof, wanted=False), rows, overwrite)
+        except _Lost as found:
+            if number == len(plans):
+                found.certificate.check()
+            log.warning(
+                "%s loses too much: %s. Trying %s.", plan.target.precision, found.certificate.failures[0], plans[number].target.precision
+            )
+            lost.append(f"{plan.target.precision} lost too much: {found.certificate.failures[0]}.")
+            continue
+        return replace(made, words=(*lost, *made.words, *_unproven(plan, proof)))
+    raise AssertionError("the last plan ships or raises")
 
 
 def parse_memory(memory: str | int | None) -> int | None:
@@ -125,79 +146,70 @@ def parse_memory(memory: str | int | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
-def _build(source: ExportSource, folder: Path, recipe: Recipe) -> None:
+def _rows(source: ExportSource, proof: Proof) -> Sequence[Mapping[str, Any]]:
+    if proof.data_files is None:
+        return source.rows
+    if not proof.wanted:
+        raise UsageError("--data_files has no effect with --no-proof", fix="Leave one of them out")
+    return list(read_test_set(list(proof.data_files), None))
+
+
+def _make(
+    source: ExportSource, final: Path, plan: Plan, limit: int | None, proof: Proof, rows: Sequence[Mapping[str, Any]], overwrite: bool
+) -> Optimized:
+    name = final.resolve().name
+    certificate = None
+    started = time.monotonic()
+    with new_folder(final, overwrite=overwrite) as folder:
+        log.info("Building %s for %s.", plan.target.precision, plan.target.provider)
+        _build(source, folder, plan)
+        size = sum(model_sizes(folder).values())
+        seconds = time.monotonic() - started
+        _check_memory(size, limit, plan.target)
+        write_extras(source, folder, plan, name=name)
+        if proof.wanted:
+            log.info("Scoring every stage of the export on the same rows.")
+            certificate = _proven(prove(source, folder, plan, rows, tolerances=proof.tolerances, max_rows=proof.max_rows), proof)
+            write_extras(source, folder, plan, name=name, certificate=certificate.to_dict())
+    return Optimized(final, plan.target, size, seconds, certificate, _words(plan, size, seconds))
+
+
+def _proven(certificate: Certificate, proof: Proof) -> Certificate:
+    try:
+        return certificate.check(accept_loss=proof.accept_loss)
+    except ExportHarm as error:
+        raise _Lost(certificate) from error
+
+
+def _build(source: ExportSource, folder: Path, plan: Plan) -> None:
+    recipe = plan.recipe
     if recipe.builder == "gguf":
         build_gguf(source, folder, recipe)
-        return
-    if recipe.builder == "model_builder":
+    elif recipe.builder == "torch.onnx":
+        build_graph(source, folder, recipe, plan.dimensions)
+    elif plan.adapter_precision is not None:
+        build_on_grid(source, folder, recipe, adapter_precision=plan.adapter_precision)
+    else:
         build_decoder(source, folder, recipe)
-        return
-    from tunesmith.export.graph import build_graph
-
-    build_graph(source, folder, recipe)
-
-
-def _builder_options(source: ExportSource, target: Target, block_size: int | None, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for the builder, from flags and ``--extra_options``; what would have no effect is refused."""
-    options = dict(extra)
-    if source.kind != "decoder":
-        if extra:
-            raise UsageError(
-                f"--extra_options are those of the model builder, which a {source.kind} model is not built with", fix="Leave them out"
-            )
-        if block_size is not None:
-            raise UsageError(f"--block_size has no effect on a {source.kind} model: it is quantized by channel", fix="Leave it out")
-        return options
-    check_builder()
-    check_extra_options(extra)
-    if block_size is None:
-        return options
-    if target.precision not in ("int4", "int8"):
-        raise UsageError(f"--block_size has no effect with --precision {target.precision}: nothing is quantized", fix="Leave it out")
-    if block_size not in BLOCK_SIZES:
-        raise UsageError(f"--block_size {block_size} is not possible", fix=f"Possible: {', '.join(map(str, BLOCK_SIZES))}")
-    if str(options.setdefault("block_size", block_size)) != str(block_size):
-        raise UsageError(f"--block_size {block_size} and --extra_options block_size={options['block_size']} differ", fix="Give one of them")
-    return options
-
-
-def _check_graph_options(source: ExportSource, *, use_ort_genai: bool | None, use_model_builder: bool | None, exporter: str | None) -> None:
-    decoder = source.kind == "decoder"
-    wanted = {"use_ort_genai": use_ort_genai, "use_model_builder": use_model_builder}
-    for name, value in wanted.items():
-        if value is not None and value is not decoder:
-            flag = f"--{name}" if value else f"--no-{name}"
-            what = (
-                "onnxruntime-genai runs models that write text" if decoder else f"a {source.kind} model writes no text by onnxruntime-genai"
-            )
-            raise UsageError(f"{flag} is not possible: {what}", fix="Leave it out")
-    usual = "model_builder" if decoder else "dynamo_exporter"
-    if exporter is not None and exporter != usual:
-        raise UsageError(f"--exporter {exporter} can't make a {source.kind} model", fix=f"Leave it out, or: --exporter {usual}")
-
-
-def _check_dims(names: Sequence[str] | None, values: Sequence[int] | None) -> None:
-    if len(names or ()) != len(values or ()):
-        message = f"--dim_param names {len(names or ())} dimensions and --dim_value gives {len(values or ())} sizes"
-        raise UsageError(message, fix="For example: --dim_param batch_size,sequence_length --dim_value 1,128")
-    if any(value < 1 for value in values or ()):
-        raise UsageError(f"--dim_value {', '.join(map(str, values or ()))}: a dimension has at least size 1")
-
-
-def _check_shapes(recipe: Recipe, names: Sequence[str] | None) -> None:
-    if names and recipe.builder == "model_builder":
-        fix = "Leave them out: prompts of any length are run"
-        raise UsageError("--dim_param and --dim_value have no effect on a model that onnxruntime-genai runs", fix=fix)
 
 
 def _check_memory(size: int, limit: int | None, target: Target) -> None:
     if limit is not None and size > limit:
-        smaller = "A smaller --precision, or a smaller model" if target.precision != "int4" else "Take a smaller model"
+        smaller = "Take a smaller --precision or a smaller model" if target.precision != "int4" else "Take a smaller model"
         raise OutputError(f"the model takes {size / 1e6:.0f} MB as {target.precision}, --memory allows {limit / 1e6:.0f} MB", fix=smaller)
 
 
-def _words(target: Target, recipe: Recipe, size: int) -> tuple[str, ...]:
-    said = [f"{target.precision} for {target.provider} on {target.device}: {size / 1e6:.0f} MB."]
-    if recipe.words:
-        said.append(f"This recipe was {recipe.words}.")
+def _words(plan: Plan, size: int, seconds: float) -> tuple[str, ...]:
+    target = plan.target
+    said = [f"{target.precision} for {target.provider} on {target.device}: {size / 1e6:.1f} MB, built in {seconds:.0f} s."]
+    if plan.adapter_precision is not None:
+        said.append(f"Base and adapter ship as they were trained: the adapter stays beside the weights, as {plan.adapter_precision}.")
+    if plan.recipe.words:
+        said.append(f"This recipe was {plan.recipe.words}.")
     return tuple(said)
+
+
+def _unproven(plan: Plan, proof: Proof) -> tuple[str, ...]:
+    if not proof.wanted:
+        return ("Nothing was proven, as asked.",)
+    return () if runs_here(plan) else (f"Nothing is proven: this machine can't run {plan.target.provider}.",)

@@ -6,7 +6,9 @@ The reference is the tuned model in float32 with its adapter beside the weights,
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,18 @@ from tunesmith.artifact import hash_file, model_files
 from tunesmith.errors import UserError
 from tunesmith.export.blame import audit_gguf, audit_onnx
 from tunesmith.export.certificate import Certificate, certify
+from tunesmith.export.decoder import MODEL_FILE, build_decoder
 from tunesmith.export.evaluation_set import MOST_ROWS
+from tunesmith.export.folder import model_sizes, write_extras
+from tunesmith.export.gguf_folder import MODEL_FILE as GGUF_FILE
+from tunesmith.export.gguf_folder import PROVIDER as LLAMA_CPP
+from tunesmith.export.on_grid import unmerged_model
+from tunesmith.export.plan import Plan
 from tunesmith.export.source import ExportSource, float_model
 from tunesmith.export.stages import Stage
+from tunesmith.export.targets import PROVIDERS, Recipe, Target
 from tunesmith.export.tolerances import Judged, Tolerances
+from tunesmith.hardware import detect
 from tunesmith.methods.adapters import load_adapter
 from tunesmith.models.load import load_model
 from tunesmith.runtime.load import base_head, load, runtime_around
@@ -28,20 +38,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ONNX_FILE, GGUF_FILE = "model.onnx", "model.gguf"
-#: Recipes that round to the nearest value; others move weights on purpose.
-_NEAREST = frozenset({"", "default", "rtn"})
+#: A graph in float32 is built beside what ships, to tell what the graph lost from what rounding lost, while it takes less than this.
+MOST_FLOAT_BYTES = 4_000_000_000
+_FLOATS = ("fp32", "f32", "fp16", "f16", "bf16")
+
+
+def runs_here(plan: Plan) -> bool:
+    """Return whether what a plan makes can be run on this machine."""
+    return plan.target.provider == LLAMA_CPP or plan.target.provider in detect(providers=True).providers
 
 
 def prove(
     source: ExportSource,
     folder: Path,
+    plan: Plan,
+    rows: Sequence[Mapping[str, Any]],
     *,
-    precision: str,
-    provider: str = "CPUExecutionProvider",
-    options: Mapping[str, Any] | None = None,
-    on_grid: bool = False,
-    rows: Sequence[Mapping[str, Any]] | None = None,
     tolerances: Tolerances | None = None,
     max_rows: int = MOST_ROWS,
 ) -> Certificate:
@@ -50,79 +62,61 @@ def prove(
     Args:
         source: what was exported.
         folder: the result, complete: its runtime is loaded from it.
-        precision: of its weights: ``fp32``, ``fp16``, ``int8``, ``int4``, or a format of llama.cpp.
-        provider: what runs it; a folder for hardware that isn't here is not run, which is said.
-        options: of the recipe, as its builder takes them.
-        on_grid: base and adapter were shipped as they were trained on the quantization grid.
-        rows: to score on; by default those that the run held out.
+        plan: how it was made; see :func:`runs_here`.
+        rows: held-out rows; text of the standard library where there are none.
         tolerances: what may be lost.
         max_rows: most rows.
 
     Raises:
         UserError: when a stage can't be loaded or asked.
     """
-    stages = [*_stages_before(source), exported_stage(source, folder, precision, provider, options or {}, on_grid=on_grid)]
-    found = certify(stages, source.rows if rows is None else rows, tolerances=tolerances, max_rows=max_rows)
-    return replace(found, files=_hashes(folder))
+    with ExitStack() as stack:
+        stages = [*_stages_before(source, plan), *_float_stage(source, folder, plan, stack), exported_stage(source, folder, plan)]
+        found = certify(stages, rows, tolerances=tolerances, max_rows=max_rows)
+    return replace(found, files={file.name: hash_file(file) for file in model_files(folder)})
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """Return the hashes of the files that make the folder answer as it does."""
-    return {file.name: hash_file(file) for file in model_files(folder)}
-
-
-def exported_stage(
-    source: ExportSource,
-    folder: Path,
-    precision: str,
-    provider: str = "CPUExecutionProvider",
-    options: Mapping[str, Any] | None = None,
-    *,
-    on_grid: bool = False,
-) -> Stage:
+def exported_stage(source: ExportSource, folder: Path, plan: Plan) -> Stage:
     """Return the stage of an exported folder: what it is called, how it is judged, and how its weights are compared."""
-    gguf = (folder / GGUF_FILE).is_file()
-    judged: Judged = "grid" if on_grid else "float" if precision in ("fp32", "f32") else "quantized"
-    name = "gguf" if gguf else "onnx-fp32" if precision == "fp32" else "quantized"
-    algorithm = str((options or {}).get("int4_algo_config") or (options or {}).get("algo_config") or "")
-    rounded = algorithm in _NEAREST
-    file = folder / (GGUF_FILE if gguf else ONNX_FILE)
-    return Stage(
-        name=name,
-        load=lambda: load(folder),
-        judged=judged,
-        files=file if gguf else folder,
-        audit=_auditor(source, file, rounded=rounded, on_grid=on_grid) if file.is_file() else None,
-        not_run=_missing(provider),
-    )
+    on_grid, is_float = plan.adapter_precision is not None, plan.target.precision in _FLOATS
+    judged: Judged = "grid" if on_grid else "float" if is_float else "quantized"
 
-
-def _auditor(source: ExportSource, file: Path, *, rounded: bool, on_grid: bool) -> Any:
     def tuned() -> Any:
-        return float_model(source)
+        return unmerged_model(source) if on_grid else float_model(source)
 
-    if file.suffix == ".gguf":
-        return lambda: audit_gguf(file, tuned)
-    return lambda: audit_onnx(file, tuned, rounded=rounded, on_grid=on_grid)
-
-
-def _missing(provider: str) -> str:
-    """Return why what was built can't be run here; empty when it can."""
-    if provider == "CPUExecutionProvider":
-        return ""
-    import onnxruntime
-
-    return "" if provider in onnxruntime.get_available_providers() else f"there is no {provider} on this machine"
+    if plan.file_format == "gguf":
+        file = folder / GGUF_FILE
+        return Stage("gguf", lambda: load(folder), judged, file, lambda: audit_gguf(file, tuned))
+    file = folder / MODEL_FILE
+    rounded = not any("algo" in name for name in plan.recipe.options)  # others than the usual algorithm move weights on purpose
+    audit = (lambda: audit_onnx(file, tuned, rounded=rounded, on_grid=on_grid)) if file.is_file() else None
+    return Stage(f"onnx-{plan.target.precision}" if is_float else "quantized", lambda: load(folder), judged, folder, audit)
 
 
-def _stages_before(source: ExportSource) -> list[Stage]:
+def _float_stage(source: ExportSource, folder: Path, plan: Plan, stack: ExitStack) -> list[Stage]:
+    """The graph of a quantized decoder in float32, built when its turn comes, beside what ships and only for the comparison."""
+    is_quantized = plan.recipe.builder == "model_builder" and plan.target.precision not in _FLOATS
+    if not is_quantized or plan.adapter_precision is not None or 8 * sum(model_sizes(folder).values()) > MOST_FLOAT_BYTES:
+        return []
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".fp32-", dir=folder)))
+    return [Stage("onnx-fp32", lambda: _float_graph(source, scratch), files=scratch)]
+
+
+def _float_graph(source: ExportSource, scratch: Path) -> Runtime:
+    plan = Plan(Target("cpu", PROVIDERS["cpu"], "fp32"), Recipe("model_builder", "fp32", {"execution_provider": "cpu"}))
+    build_decoder(source, scratch, plan.recipe)
+    write_extras(source, scratch, plan, name=scratch.name)
+    return load(scratch)
+
+
+def _stages_before(source: ExportSource, plan: Plan) -> list[Stage]:
     """Return base, tuned model and, where an adapter was merged, the merged model."""
     places = source.places
     tuned = Stage("tuned", lambda: _unmerged(source))
     if places.adapter is None:
         return [*_base_of_full_run(source), tuned]
     base = [Stage("base", lambda: _base(source))] if source.task is None or not source.task.head else []
-    merged = [] if source.grid is not None else [Stage("merged", lambda: _around(source, float_model(source)))]
+    merged = [] if plan.adapter_precision is not None else [Stage("merged", lambda: _around(source, float_model(source)))]
     return [*base, tuned, *merged]
 
 

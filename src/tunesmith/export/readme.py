@@ -8,8 +8,10 @@ from pathlib import Path
 from tunesmith.errors import DataError
 from tunesmith.export.decoder import GENAI_CONFIG
 from tunesmith.export.gguf_folder import gguf_sections
+from tunesmith.export.graph_readme import graph_sections
+from tunesmith.export.plan import Plan
 from tunesmith.export.source import ExportSource
-from tunesmith.export.targets import Recipe, Target
+from tunesmith.export.targets import Target
 
 _PACKAGES = {
     "CUDAExecutionProvider": ("onnxruntime-genai-cuda", "Microsoft.ML.OnnxRuntimeGenAI.Cuda"),
@@ -18,35 +20,35 @@ _PACKAGES = {
 _PLAIN = ("onnxruntime-genai", "Microsoft.ML.OnnxRuntimeGenAI")
 
 
-def readme(source: ExportSource, folder: Path, target: Target, recipe: Recipe, *, name: str) -> str:
+def readme(source: ExportSource, folder: Path, plan: Plan, *, name: str) -> str:
     """Return the text of ``README.md``.
 
     Args:
         source: what was exported.
         folder: with the model in it.
-        target: what it was made for.
-        recipe: how it was made.
+        plan: what it was made for, and how.
         name: the folder's final name.
     """
-    parts = [_head(source, target, recipe, name)]
-    if (folder / GENAI_CONFIG).is_file():
-        parts += [_genai(source, target), _csharp(source, target), _foundry(name)]
-    elif recipe.builder == "gguf":
+    parts = [_head(source, plan, name)]
+    if plan.file_format == "gguf":
         parts.append(gguf_sections(source, name))
+    elif (folder / GENAI_CONFIG).is_file():
+        parts += [_genai(source, plan.target), _csharp(source, plan.target), _foundry(name)]
     else:
-        parts.append(_sections(source))
+        parts.append(graph_sections(source, plan.dimensions))
     return "\n".join(parts)
 
 
-def _head(source: ExportSource, target: Target, recipe: Recipe, name: str) -> str:
-    run = source.manifest
+def _head(source: ExportSource, plan: Plan, name: str) -> str:
+    run, target = source.manifest, plan.target
     base = run.base if run else source.places.base.name
     tuned = f", fine-tuned ({run.method})" if run else ""
-    beside = "\nThe adapter stays beside the weights, which are those that it was trained on.\n" if "adapter" in recipe.options else ""
+    beside = plan.adapter_precision is not None
+    words = "\nThe adapter stays beside the weights, which are those that it was trained on.\n" if beside else ""
     return f"""# {name}
 
 {base}{tuned}, as {target.precision} for {target.provider} on {target.device}, made by tunesmith.
-{beside}
+{words}
 `manifest.json` says how it was made and what was measured; `template.json` how prompts become text and where answers stop.
 
 ## On the command line
@@ -140,22 +142,4 @@ def _foundry(name: str) -> str:
 ```bash
 foundry model run {name}
 ```
-"""
-
-
-def _sections(source: ExportSource) -> str:
-    inputs = "input_ids and attention_mask, int64, batch × tokens"
-    return f"""## In Python, with onnxruntime
-
-```python
-import onnxruntime
-from transformers import AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained(".")
-session = onnxruntime.InferenceSession("model.onnx")
-inputs = tokenizer(["…"], return_tensors="np")
-print(session.run(None, {{i.name: inputs[i.name].astype("int64") for i in session.get_inputs()}}))
-```
-
-The inputs are {inputs}. The `Microsoft.ML.OnnxRuntime` package runs the same file in C#.
 """

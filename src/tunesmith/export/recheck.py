@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.artifact import Manifest, hash_file, read_manifest
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, UsageError
 from tunesmith.export.certificate import Certificate
 from tunesmith.export.evaluation_set import MOST_ROWS
-from tunesmith.export.proof import prove
+from tunesmith.export.plan import Plan
+from tunesmith.export.proof import prove, runs_here
 from tunesmith.export.source import ExportSource, read_source
+from tunesmith.export.targets import Recipe, Target
 from tunesmith.export.tolerances import Tolerances
 
 _KINDS = ("onnx", "gguf")
@@ -42,18 +44,10 @@ def recheck(
     """
     manifest = _export_of(folder)
     source = read_source(path, adapter_path=adapter_path, revision=revision, token=token, trust_remote_code=trust_remote_code)
-    export: Mapping[str, Any] = manifest.extra["export"]
-    found = prove(
-        source,
-        folder,
-        precision=str(export.get("precision")),
-        provider=str(export.get("provider") or "CPUExecutionProvider"),
-        options=(export.get("recipe") or {}).get("options") or {},
-        on_grid=bool(export.get("on_grid")),
-        rows=rows,
-        tolerances=tolerances,
-        max_rows=max_rows,
-    )
+    plan = _plan_of(manifest, folder)
+    if not runs_here(plan):
+        raise UsageError(f"{folder} is for {plan.target.provider}, which this machine can't run", fix="Certify it where it runs")
+    found = prove(source, folder, plan, source.rows if rows is None else rows, tolerances=tolerances or Tolerances(), max_rows=max_rows)
     stage = found.stages[-1].name
     changed = [f"{stage}: {text}" for text in (*_another_parent(manifest, source, path), *_changed_files(manifest, folder))]
     return replace(found, failures=(*changed, *found.failures))
@@ -65,6 +59,19 @@ def _export_of(folder: Path) -> Manifest:
         what = "is not a folder that auto-opt made" if folder.is_dir() else "does not exist"
         raise ModelError(f"{folder} {what}, so there is nothing to certify", fix="For example: tunesmith certify EXPORT RUN")
     return manifest
+
+
+def _plan_of(manifest: Manifest, folder: Path) -> Plan:
+    """How the folder was made, as its manifest says."""
+    export: Mapping[str, Any] = manifest.extra["export"]
+    try:
+        recipe = export["recipe"]
+        made = Recipe(recipe["builder"], recipe["precision"], dict(recipe["options"]))
+        beside = recipe.get("adapter")
+        target = Target(str(export["device"]), str(export["provider"]), str(export["precision"]))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"the manifest of {folder} doesn't say how it was made: {error}", fix="Export the model again") from error
+    return Plan(target, made, None if beside in (None, "merged") else beside)
 
 
 def _another_parent(manifest: Manifest, source: ExportSource, path: str) -> list[str]:
