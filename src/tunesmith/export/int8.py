@@ -25,7 +25,14 @@ def quantize_int8(source: Path, destination: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet_quantizer():
-        quantize_dynamic(source, destination, op_types_to_quantize=list(_QUANTIZED), per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            source,
+            destination,
+            op_types_to_quantize=list(_QUANTIZED),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=source.with_name(f"{source.name}.data").is_file(),
+        )
 
 
 @contextlib.contextmanager
