@@ -42,7 +42,14 @@ class ShapeError(TunesmithError):
 
 
 class ExportHarm(TunesmithError):
-    """An export that lost more than its tolerances allow: which stage, what, how much, and the layer where it can be found."""
+    """An export that lost more than its tolerances allow: which stage, what, how much, and the layer where it can be found.
+
+    ``table`` has what every stage scored, as text.
+    """
+
+    def __init__(self, message: str, *, fix: str | None = None, table: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.table = table
 
 
 class UserError(TunesmithError):

@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "runtime": GROUND | {"models", "methods", "data"},
     "train": GROUND | {"data", "models", "methods", "tasks", "losses", "metrics"},
     "evaluate": GROUND | {"data", "models", "runtime", "tasks", "metrics"},
-    "report": GROUND | {"data", "evaluate"},
+    "report": GROUND | {"data", "evaluate", "export"},
     "export": GROUND | {"data", "models", "methods", "runtime", "metrics", "evaluate"},
     "api": GROUND | {"data", "models", "methods", "runtime", "train", "tasks", "metrics", "evaluate", "report", "export"},
     "cli": GROUND | {"api"},

@@ -18,6 +18,7 @@ def optimize(
     revision: str | None = None,
     token: str | None = None,
     trust_remote_code: bool = False,
+    model_script: str | None = None,
     format: Literal["onnx", "gguf"] = "onnx",  # noqa: A002 - the flag's name
     device: str | None = None,
     provider: str | None = None,
@@ -42,8 +43,8 @@ def optimize(
     """Write a folder that runs on a device, and prove that nothing was lost; the options are those of ``tunesmith auto-opt``.
 
     Args:
-        path: the folder of a run, a model folder, a GGUF file, a hub id; None for the sample model.
-        output_path: the folder to write; it appears when it is whole and proven.
+        path: the folder of a run, a model folder, a GGUF file, a hub id, an ONNX model; None: the sample model, or ``model_script``.
+        output_path: the folder to write; it appears when it is whole and proven, and ``report.html`` in it tells what was measured.
 
     Raises:
         UserError, ExportHarm: see :func:`tunesmith.export.optimize.optimize`.
@@ -53,6 +54,7 @@ def optimize(
     from tunesmith.export.plan import Request, dimensions_of
     from tunesmith.export.tolerances import Tolerances
     from tunesmith.models.quiet import silence_kernel_advice
+    from tunesmith.report.export_page import write_export_report
 
     silence_kernel_advice()
     request = Request(
@@ -70,7 +72,7 @@ def optimize(
     )
     tolerances = Tolerances(task_drop=task_drop, perplexity_rise=perplexity_rise)
     files = tuple(data_files) if data_files is not None else None
-    return run(
+    made = run(
         path,
         output_path,
         request,
@@ -79,6 +81,9 @@ def optimize(
         revision=revision,
         token=token,
         trust_remote_code=trust_remote_code,
+        model_script=model_script,
         memory=memory,
         overwrite=overwrite,
     )
+    write_export_report(made.folder)
+    return made

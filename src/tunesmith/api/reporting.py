@@ -62,10 +62,10 @@ def compare(
 
 
 def report(*runs: str | Path, output_path: str | Path | None = None, ratings: Sequence[str | Path] = (), overwrite: bool = False) -> Path:
-    """Write the page that tells a finished run, or compares several, and return its path.
+    """Write the page that tells a finished run or an exported folder, or compares several runs, and return its path.
 
     Args:
-        *runs: folders of finished runs.
+        *runs: folders of finished runs, or one exported folder.
         output_path: file of the page; by default ``report.html`` in the run's folder, for several runs in the working folder.
         ratings: folders that ``tunesmith rate`` filled; what people said of the answers then stands on the page.
         overwrite: replace ``output_path`` when it is there already; a run's own page is always written anew.
@@ -73,12 +73,15 @@ def report(*runs: str | Path, output_path: str | Path | None = None, ratings: Se
     Raises:
         UserError: when a folder holds no finished run, a rating holds no votes, or the page can't be written.
     """
+    from tunesmith.report.export_page import is_export, write_export_report
     from tunesmith.report.page import write_report
     from tunesmith.report.runs_page import write_comparison
 
     folders = [Path(run).expanduser() for run in runs]
     path = None if output_path is None else Path(output_path).expanduser()
     rated = [Path(folder).expanduser() for folder in ratings]
+    if len(folders) == 1 and is_export(folders[0]):
+        return write_export_report(folders[0], path, overwrite=overwrite)
     if len(folders) == 1:
         return write_report(folders[0], path, ratings=rated, overwrite=overwrite)
     return write_comparison(folders, path, ratings=rated, overwrite=overwrite)

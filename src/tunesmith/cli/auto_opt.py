@@ -8,7 +8,7 @@ from tunesmith.cli.command import Command, Given
 from tunesmith.cli.output import print_json
 from tunesmith.config.optimize import CaptureOptions, ExportOptions, OptimizeOptions, QuantizeOptions
 from tunesmith.config.resolve import FLAG, resolve
-from tunesmith.errors import ConfigError
+from tunesmith.errors import ConfigError, ExportHarm
 
 if TYPE_CHECKING:
     from tunesmith.export.optimize import Optimized
@@ -36,7 +36,12 @@ def _run(declared: type[ExportOptions], given: Given, as_json: bool, name: str) 
     if options.output_path is None:
         raise ConfigError(["--output_path is needed"], fix=f"For example: tunesmith {name} RUN -o FOLDER")
     chosen = {field: getattr(options, field) for field in declared.model_fields if field not in ("model_name_or_path", "output_path")}
-    made = api.optimize(options.model_name_or_path, options.output_path, **chosen)
+    try:
+        made = api.optimize(options.model_name_or_path, options.output_path, **chosen)
+    except ExportHarm as harm:  # what every stage scored is a result, too
+        if not as_json:
+            print(harm.table)
+        raise
     _print(made, as_json)
     return 0
 

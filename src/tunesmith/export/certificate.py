@@ -100,7 +100,7 @@ class Certificate:
             log.warning("Accepted by --accept_loss: %s", "; ".join(self.failures))
             return replace(self, accepted=True)
         layers = [f"{stage}: {words}" for stage, words in self.layers.items()]
-        raise ExportHarm("; ".join([*self.failures, *layers]), fix=_mend(self))
+        raise ExportHarm("; ".join([*self.failures, *layers]), fix=_mend(self), table=self.table())
 
 
 def _mend(certificate: Certificate) -> str:
@@ -193,7 +193,7 @@ class _Run:
 
     def _run(self, stage: Stage, found: list[str]) -> StageScores:
         runtime = stage.load()
-        scores, trace = measure(stage, runtime, self.asked, self.right)
+        scores, trace = measure(stage, runtime, self.asked, self.right, same_within=self.tolerances.merged_logits)
         found += losses(scores, trace, self.reference, self.right, self.asked, self.tolerances)
         if stage.kind != "shown":
             differences = self.tokens.compare(runtime, stage.files)

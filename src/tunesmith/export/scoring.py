@@ -42,6 +42,7 @@ class Trace:
         answers: greedy answers.
         stopped: which of them ended by themselves.
         scores: the deciding metric of each row, greater is better; None where it has no meaning for a single row.
+        metrics: the task's metrics.
         head: what a head computed.
     """
 
@@ -52,6 +53,7 @@ class Trace:
     answers: list[str] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
     scores: list[float] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
     head: HeadOutputs | None = None
 
     @property
@@ -63,19 +65,26 @@ class Trace:
         total = math.fsum(value * number for value, number in zip(self.log_probs, self.tokens, strict=True))
         return math.exp(min(-total / count, 700.0))
 
+    def copy_answers(self, other: Trace) -> None:
+        """Take over what another model with the same logits answered."""
+        self.answers, self.stopped, self.scores, self.metrics = other.answers, other.stopped, other.scores, other.metrics
+
     def close(self) -> None:
         """Give the disk back that the logits take."""
         if self.logits is not None:
             self.logits.close()
 
 
-def measure(stage: Stage, runtime: Runtime, asked: EvaluationSet, reference: Trace | None) -> tuple[StageScores, Trace]:
+def measure(
+    stage: Stage, runtime: Runtime, asked: EvaluationSet, reference: Trace | None, *, same_within: float = 0.0
+) -> tuple[StageScores, Trace]:
     """Score one stage.
 
     Args:
         stage, runtime: what is scored.
         asked: the evaluation set.
         reference: the trace of the tuned model; None for that model itself, whose logits are then kept.
+        same_within: a merged model whose logits differ by no more is the tuned model: its answers are that one's, and not asked for again.
 
     Raises:
         UserError: when the model can't be asked; the stage is named.
@@ -87,8 +96,10 @@ def measure(stage: Stage, runtime: Runtime, asked: EvaluationSet, reference: Tra
             _measure_head(runtime, asked, reference, trace, found)
         else:
             _measure_text(runtime, asked, reference, trace, found)
-        if found.largest is None or math.isfinite(found.largest):  # what computes no numbers can't answer
-            found.metrics = _ask(runtime, asked, trace)
+        if stage.kind == "exact" and reference is not None and found.largest is not None and found.largest <= same_within:
+            trace.copy_answers(reference)
+        elif found.largest is None or math.isfinite(found.largest):  # what computes no numbers can't answer
+            trace.metrics = _ask(runtime, asked, trace)
     except UserError as error:
         error.message = f"{stage.name}: {error.message}"
         error.args = (error.message,)
@@ -106,7 +117,7 @@ def measure(stage: Stage, runtime: Runtime, asked: EvaluationSet, reference: Tra
         top1_everywhere=found.top1_everywhere,
         perplexity=trace.perplexity,
         greedy_equal=same,
-        metrics=found.metrics,
+        metrics=trace.metrics,
         stopped=sum(trace.stopped) / len(trace.stopped) if trace.stopped else None,
         size_mb=size_mb(stage, runtime),
         num_positions=found.num_positions,
@@ -123,7 +134,6 @@ class _Found:
     top1: float | None = None
     top1_everywhere: float | None = None
     num_positions: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
 
 
