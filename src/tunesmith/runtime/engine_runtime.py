@@ -129,6 +129,10 @@ class EngineRuntime(TextRuntime):
         for row in rows:
             yield self._engine.read(row, num_logits=len(row))
 
+    def open_row(self, ids: Sequence[int], *, room: int) -> Batch:
+        """Read one row of token ids; see `TextRuntime.open_row`."""
+        return SingleRow(self._engine, ids, room=room)
+
     def _batches(
         self, encoded: Sequence[list[int]], rows: Sequence[Row], max_new_tokens: int, batch_size: int | None
     ) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class GenaiEngine:
     Args:
         folder: with ``genai_config.json``, the graph and the tokenizer.
         threads: by default what the configuration names; failing that, as many as there are physical cores.
+        session_options: of onnxruntime, over those of the configuration, by the names it uses.
 
     Raises:
         DependencyError: when onnxruntime-genai isn't installed.
@@ -46,7 +47,7 @@ class GenaiEngine:
 
     most_rows = _MOST_ROWS
 
-    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, *, threads: int | None = None, session_options: Mapping[str, Any] | None = None) -> None:
         settings = read_genai_config(folder)
         if importlib.util.find_spec("onnxruntime_genai") is None:
             raise DependencyError("onnxruntime-genai", "cpu", purpose=f"running {folder}")
@@ -59,7 +60,8 @@ class GenaiEngine:
         self.size_bytes = sum(file.stat().st_size for file in model_files(folder, settings))
         try:
             config = self._library.Config(str(folder))
-            config.overlay(json.dumps({"model": {"pad_token_id": _PAD, "decoder": {"session_options": _threads(settings, threads)}}}))
+            session = {**_threads(settings, threads), **(session_options or {})}
+            config.overlay(json.dumps({"model": {"pad_token_id": _PAD, "decoder": {"session_options": session}}}))
             self._model = self._library.Model(config)
             self._tokenizer = self._library.Tokenizer(self._model)
         except Exception as error:  # the library raises RuntimeError, or what its bindings make of an exception

@@ -17,6 +17,8 @@ from tunesmith.runtime.engine import Batch, common_length
 
 # Legend: N positions that are asked for, V vocabulary.
 
+#: An adapter beside the file, which belongs on it.
+ADAPTER_FILE = "adapter.gguf"
 #: Tokens computed at once.
 _CHUNK = 512
 #: Memory for keys and values is taken for so many tokens at a time, and for no more that may follow than this.
@@ -42,6 +44,8 @@ class LlamaEngine:
     def __init__(self, file: Path, *, threads: int | None = None, on_gpu: bool | None = None) -> None:
         if importlib.util.find_spec("llama_cpp") is None:
             raise DependencyError("llama-cpp-python", "gguf", purpose=f"running {file}")
+        if not file.is_file():
+            raise ModelError(f"{file.parent} has no {file.name}", fix="Copy the whole folder, or export it again")
         check_gguf(file)
         import llama_cpp
 
@@ -52,7 +56,8 @@ class LlamaEngine:
             raise UsageError("this llama-cpp-python was built for the CPU alone", fix=fix)
         self._file, self._threads = file, threads or detect().cores
         self._gpu_layers = -1 if on_gpu or (on_gpu is None and has_gpu) else 0
-        self.size_bytes = file.stat().st_size
+        self._adapter = file.with_name(ADAPTER_FILE)
+        self.size_bytes = sum(part.stat().st_size for part in (file, self._adapter) if part.is_file())
         self.context_length: int | None = None
         self._held: list[int] = []
         self._llama = self._opened(_GRAIN)
@@ -132,6 +137,7 @@ class LlamaEngine:
                 n_threads=self._threads,
                 n_threads_batch=self._threads,
                 n_gpu_layers=self._gpu_layers,
+                lora_path=str(self._adapter) if self._adapter.is_file() else None,
                 verbose=False,
             )
         except (ValueError, RuntimeError, AssertionError) as error:

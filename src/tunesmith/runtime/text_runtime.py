@@ -20,6 +20,8 @@ from tunesmith.runtime.stopping import StopRule
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from tunesmith.runtime.engine import Batch
+
 log = logging.getLogger(__name__)
 
 
@@ -72,6 +74,15 @@ class TextRuntime(Constrained):
     def context_length(self) -> int | None:
         """The most tokens that prompt and answer may have together; None when the model names no limit."""
         return None
+
+    def open_row(self, ids: Sequence[int], *, room: int) -> Batch:
+        """Read one row of token ids, and return what it goes on from: its next logits, and a way to append tokens, whatever they are.
+
+        Args:
+            ids: at least one, fewer than the model's context.
+            room: how many tokens are going to be appended.
+        """
+        raise NotImplementedError
 
     def _stop_ids(self) -> frozenset[int]:
         return self._rule.token_ids

@@ -16,6 +16,7 @@ from tunesmith.data.tokenize import encode_texts
 from tunesmith.runtime.batches import check_rows, plan_batches
 from tunesmith.runtime.constraints import rule_out
 from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
+from tunesmith.runtime.engine import Batch
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
 from tunesmith.runtime.stopping import TextStream
@@ -183,6 +184,10 @@ class TorchRuntime(TextRuntime):
                 logits = self._bare(input_ids=torch.tensor([list(row)], device=self._bare.device)).logits[0]
             yield logits.float().cpu().numpy()
 
+    def open_row(self, ids: Sequence[int], *, room: int) -> Batch:
+        """Read one row of token ids; see `TextRuntime.open_row`."""
+        return _OpenRow(self, list(ids))
+
     def _shared_beginning(self, encoded: Sequence[list[int]]) -> Prefix | None:
         if len(encoded) < 2:
             return None
@@ -226,3 +231,16 @@ class TorchRuntime(TextRuntime):
         finally:
             for module in training:
                 module.training = True
+
+
+class _OpenRow:
+    """One row in a model, which grows by a token at a time; see `tunesmith.runtime.engine.Batch`."""
+
+    def __init__(self, runtime: TorchRuntime, ids: list[int]) -> None:
+        self._runtime, self._decoder = runtime, BatchDecoder(runtime._bare)
+        with runtime._in_evaluation():
+            self.logits: np.ndarray = self._decoder.prefill([ids]).float().cpu().numpy()
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        with self._runtime._in_evaluation():
+            self.logits = self._decoder.advance(tokens).float().cpu().numpy()
