@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tunesmith.api import (
+        bench,
         chat,
         compare,
         diagnose,
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "bench",
     "chat",
     "compare",
     "diagnose",

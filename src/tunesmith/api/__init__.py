@@ -6,6 +6,7 @@ Each file has the functions of one capability, and is cheap to import: what is h
 from __future__ import annotations
 
 from tunesmith.api.answering import chat, generate, load, read_schema
+from tunesmith.api.benching import bench, tune_session_params
 from tunesmith.api.certifying import certify
 from tunesmith.api.data_reading import check_data, preview_data, read_rows
 from tunesmith.api.data_writing import augment_data, clean_data, convert_data, split_data
@@ -18,6 +19,7 @@ from tunesmith.api.training import finetune
 
 __all__ = [
     "augment_data",
+    "bench",
     "certify",
     "chat",
     "check_data",
@@ -40,4 +42,5 @@ __all__ = [
     "read_schema",
     "report",
     "split_data",
+    "tune_session_params",
 ]

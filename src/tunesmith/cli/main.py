@@ -32,6 +32,8 @@ COMMANDS = {
     "quantize": ("tunesmith.cli.auto_opt:QUANTIZE", "make the files of a quantized model"),
     "capture-onnx-graph": ("tunesmith.cli.auto_opt:CAPTURE", "make the ONNX graph of a model in floating point"),
     "certify": ("tunesmith.cli.certify:COMMAND", "say whether an exported folder is still the model it was made from"),
+    "bench": ("tunesmith.cli.bench:COMMAND", "measure how fast artifacts read and write, side by side"),
+    "tune-session-params": ("tunesmith.cli.tune_session_params:COMMAND", "find the threads and options that make an export fast here"),
     "data check": ("tunesmith.cli.data_check:COMMAND", "find what is wrong with data, by file and line"),
     "data clean": ("tunesmith.cli.data_clean:COMMAND", "mend rows, and take out those that can't be mended, with the reason"),
     "data split": ("tunesmith.cli.data_split:COMMAND", "divide rows into training, validation and test files"),
