@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tunesmith.config.declare import option
 from tunesmith.config.generate import adapter_path_option
-from tunesmith.config.model import SourceOptions
+from tunesmith.config.model import MODEL, SourceOptions
 
 TARGET, BUILD, PROOF, RESULT = "Target", "Building", "Proof", "Result"
 
@@ -17,6 +17,9 @@ class ExportOptions(SourceOptions):
     """What every export can be told."""
 
     adapter_path: str | None = adapter_path_option()
+    model_script: str | None = option(
+        None, "A PyTorch model by script: a function that returns the model and an example.", group=MODEL, metavar="FILE.py:FUNCTION"
+    )
     device: Literal["cpu", "gpu", "npu"] | None = option(
         None, "Where the model will run.", group=TARGET, default_text="that of the provider, else cpu"
     )

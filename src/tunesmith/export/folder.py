@@ -36,28 +36,14 @@ def write_extras(source: ExportSource, folder: Path, plan: Plan, *, name: str, c
         name: the folder's final name.
         certificate: what :mod:`tunesmith.export.certificate` found.
     """
-    target, recipe = plan.target, plan.recipe
     write_template(folder, source.template)
     if source.task is not None:
         write_task(folder, source.task)
     if (folder / GENAI_CONFIG).is_file():
         write_inference_model(source, folder, name)
     run = source.manifest
-    export = {
-        "device": target.device,
-        "provider": target.provider,
-        "precision": target.precision,
-        "format": plan.file_format,
-        "recipe": {
-            "builder": recipe.builder,
-            "precision": recipe.precision,
-            "options": dict(recipe.options),
-            "adapter": plan.adapter_precision or ("merged" if source.places.adapter is not None else None),
-            "dimensions": dict(plan.dimensions),
-            "ran_here": recipe.ran_here,
-        },
-        "model_files": model_sizes(folder),
-    }
+    merged = source.places.adapter is not None
+    export = export_record(folder, plan, adapter="merged" if merged else None)
     manifest = Manifest(
         kind=plan.file_format,
         task=run.task if run else source.task.name if source.task else None,
@@ -72,6 +58,32 @@ def write_extras(source: ExportSource, folder: Path, plan: Plan, *, name: str, c
     )
     write_manifest(folder, manifest)
     (folder / "README.md").write_text(readme(source, folder, plan, name=name), encoding="utf-8")
+
+
+def export_record(folder: Path, plan: Plan, *, adapter: str | None = None) -> dict[str, Any]:
+    """Return what the manifest says of an export: what it was made for, how, and its files.
+
+    Args:
+        folder: with the model in it.
+        plan: how it was made.
+        adapter: ``merged``, where there was one that doesn't stay beside the weights.
+    """
+    target, recipe = plan.target, plan.recipe
+    return {
+        "device": target.device,
+        "provider": target.provider,
+        "precision": target.precision,
+        "format": plan.file_format,
+        "recipe": {
+            "builder": recipe.builder,
+            "precision": recipe.precision,
+            "options": dict(recipe.options),
+            "adapter": plan.adapter_precision or adapter,
+            "dimensions": dict(plan.dimensions),
+            "ran_here": recipe.ran_here,
+        },
+        "model_files": model_sizes(folder),
+    }
 
 
 def model_sizes(folder: Path) -> dict[str, int]:

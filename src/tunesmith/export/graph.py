@@ -191,7 +191,7 @@ def _export(
     """
     size = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
     try:
-        with _quiet_exporter():
+        with quiet_exporter():
             program = torch.onnx.export(
                 graph.eval(),
                 kwargs=dict(inputs),
@@ -258,8 +258,8 @@ def _cause(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """The exporter logs what other packages it misses, and warns of its own ways."""
+def quiet_exporter() -> Iterator[None]:
+    """Inside the block torch's exporter doesn't log what other packages it misses, nor warn of its own ways."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

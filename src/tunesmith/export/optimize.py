@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,45 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.artifact import check_output_folder, new_folder
-from tunesmith.errors import ExportHarm, OutputError, UsageError
+from tunesmith.errors import ExportHarm, UsageError
 from tunesmith.evaluate.test_set import read_test_set
+from tunesmith.export.bare_graph import optimize_graph
 from tunesmith.export.certificate import Certificate
 from tunesmith.export.decoder import build_decoder
 from tunesmith.export.folder import model_sizes, write_extras
 from tunesmith.export.gguf_folder import build_gguf
 from tunesmith.export.graph import build_graph
 from tunesmith.export.on_grid import build_on_grid
+from tunesmith.export.onnx_input import is_onnx
 from tunesmith.export.plan import Plan, Request, plans_for
 from tunesmith.export.proof import prove, runs_here
+from tunesmith.export.result import Optimized, check_memory, parse_memory
 from tunesmith.export.source import ExportSource, read_source
-from tunesmith.export.targets import Target
 from tunesmith.export.tolerances import Tolerances
 from tunesmith.hardware import detect
 
 log = logging.getLogger(__name__)
-
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-@dataclass(frozen=True)
-class Optimized:
-    """What an export brought.
-
-    Attributes:
-        folder: the exported model.
-        target: what it was made for.
-        size_bytes: of the model's files.
-        seconds: that building took, without the proof.
-        certificate: what every stage scored; None where nothing could be run, or was asked not to.
-        words: sentences for people.
-    """
-
-    folder: Path
-    target: Target
-    size_bytes: int
-    seconds: float
-    certificate: Certificate | None
-    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,16 +67,18 @@ def optimize(
     revision: str | None = None,
     token: str | None = None,
     trust_remote_code: bool = False,
+    model_script: str | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
 ) -> Optimized:
     """Write a folder that runs on the target.
 
     Args:
-        path: the folder of a run, a model folder, a GGUF file, a hub id; None for the sample model.
+        path: the folder of a run, a model folder, a GGUF file, a hub id, an ONNX model; None: the sample model, or ``model_script``.
         output_path: the folder to write; it appears when it is whole and proven.
         request: the target, and how the model is made.
         proof: how it is proven.
+        model_script: a PyTorch model by ``file.py:function``.
         memory: bytes that the model has to fit into.
         overwrite: replace an earlier result.
 
@@ -110,6 +90,10 @@ def optimize(
     """
     final = Path(output_path).expanduser()
     limit = parse_memory(memory)
+    bare = Path(path).expanduser() if path is not None else None
+    if model_script is not None or (bare is not None and is_onnx(bare)):
+        _check_alone(bare, model_script, adapter_path, proof)
+        return optimize_graph(bare, model_script, final, request, limit=limit, overwrite=overwrite)
     check_output_folder(final, overwrite=overwrite)
     source = read_source(path, adapter_path=adapter_path, revision=revision, token=token, trust_remote_code=trust_remote_code)
     asks_machine = request.device not in (None, "cpu") and request.provider is None
@@ -132,18 +116,15 @@ def optimize(
     raise AssertionError("the last plan ships or raises")
 
 
-def parse_memory(memory: str | int | None) -> int | None:
-    """Return bytes from a number or a text like ``2GB`` or ``512 MiB``.
-
-    Raises:
-        UsageError: for anything else.
-    """
-    if memory is None:
-        return None
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", str(memory))
-    if found is None or found[2].lower() not in _UNITS or float(found[1]) <= 0:
-        raise UsageError(f"--memory {memory} is no number of bytes", fix="For example: --memory 2GB")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+def _check_alone(path: Path | None, script: str | None, adapter_path: str | None, proof: Proof) -> None:
+    """Refuse what can't stand beside a graph."""
+    if path is not None and script is not None:
+        raise UsageError(f"--model_script and {path} both name a model", fix="Leave one of them out")
+    what = str(path) if script is None else "--model_script"
+    if adapter_path is not None:
+        raise UsageError(f"--adapter_path has no effect with {what}", fix="Name the model that the adapter was trained on")
+    if proof.data_files is not None:
+        raise UsageError(f"--data_files has no effect with {what}: what it is for isn't known, so rows can't be asked", fix="Leave it out")
 
 
 def _rows(source: ExportSource, proof: Proof) -> Sequence[Mapping[str, Any]]:
@@ -165,7 +146,7 @@ def _make(
         _build(source, folder, plan)
         size = sum(model_sizes(folder).values())
         seconds = time.monotonic() - started
-        _check_memory(size, limit, plan.target)
+        check_memory(size, limit, plan.target)
         write_extras(source, folder, plan, name=name)
         if proof.wanted:
             log.info("Scoring every stage of the export on the same rows.")
@@ -191,12 +172,6 @@ def _build(source: ExportSource, folder: Path, plan: Plan) -> None:
         build_on_grid(source, folder, recipe, adapter_precision=plan.adapter_precision)
     else:
         build_decoder(source, folder, recipe)
-
-
-def _check_memory(size: int, limit: int | None, target: Target) -> None:
-    if limit is not None and size > limit:
-        smaller = "Take a smaller --precision or a smaller model" if target.precision != "int4" else "Take a smaller model"
-        raise OutputError(f"the model takes {size / 1e6:.0f} MB as {target.precision}, --memory allows {limit / 1e6:.0f} MB", fix=smaller)
 
 
 def _words(plan: Plan, size: int, seconds: float) -> tuple[str, ...]:
