@@ -112,7 +112,7 @@ class _Branch:
         """A factor as ``(inputs, outputs)`` in float32; kept as in training, and in half precision where that is asked for."""
         import onnx_ir as ir
 
-        value = self._constant(name, matrix.astype(np.float16) if precision == "fp16" else matrix)
+        value = self._constant(name, _half(matrix) if precision == "fp16" else matrix)
         if precision == "fp16":
             value = self._node("Cast", [value], f"{name}/Cast", {"to": int(ir.DataType.FLOAT)})
         return self._node("Transpose", [value], f"{name}/Transpose", {"perm": [1, 0]})
@@ -158,6 +158,12 @@ class _Branch:
         value = node.outputs[0]
         value.name, value.type = f"{node.name}/output_0", ir.TensorType(self._dtype)
         return value
+
+
+def _half(matrix: Matrix) -> npt.NDArray[np.float16]:
+    """In half precision; what is too large becomes infinite, which is refused where it is stored."""
+    with np.errstate(over="ignore"):
+        return matrix.astype(np.float16)
 
 
 def block_diagonal(parts: Sequence[Part]) -> Matrix:
