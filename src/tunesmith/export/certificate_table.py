@@ -22,7 +22,7 @@ def columns_of(certificate: Certificate) -> list[tuple[str, list[str]]]:
         ("MB", lambda stage: None if stage.size_mb is None else f"{stage.size_mb:,.1f}"),
         *((metric_words(name), _metric(name)) for name in metrics),
         ("perplexity", lambda stage: _number(stage.perplexity)),
-        ("same token", lambda stage: _share(stage.top1_agreement)),
+        (f"same {certificate.stages[-1].compared}" if certificate.stages else "", lambda stage: _share(stage.top1_agreement)),
         ("max dist.", lambda stage: _number(stage.max_logit_distance, 2)),
         ("mean dist.", lambda stage: _number(stage.mean_logit_distance, 2)),
         ("KL", lambda stage: _number(stage.kl, 2)),

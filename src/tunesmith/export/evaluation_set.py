@@ -71,7 +71,7 @@ def evaluation_set(reference: Runtime, rows: Sequence[Row], *, max_rows: int = M
     task, template = reference.task, reference.template
     chosen = spread(rows, max_rows)
     if task.head:
-        return _for_head(reference, chosen)
+        return _for_head(reference, chosen, max_rows)
     if not chosen:
         return _general(reference, max_rows)
     pairs = [(row, answers[0]) for row in chosen if (answers := _answers(reference, row))]
@@ -109,11 +109,11 @@ def _general(reference: Runtime, max_rows: int) -> EvaluationSet:
     return EvaluationSet(pairs, True, QUESTIONS if is_asked else (), (), None, _QUESTION_TOKENS, words)
 
 
-def _for_head(reference: Runtime, rows: Sequence[Row]) -> EvaluationSet:
+def _for_head(reference: Runtime, rows: Sequence[Row], max_rows: int) -> EvaluationSet:
     task = reference.task
     if not rows:
         columns = task.text_columns or ("text",)
-        texts = spread(documentation(), _PARAGRAPHS)
+        texts = spread(documentation(), min(_PARAGRAPHS, max_rows))
         shifted = [texts[place:] + texts[:place] for place in range(len(columns))]  # the texts of a pair are two
         made = tuple(dict(zip(columns, values, strict=True)) for values in zip(*shifted, strict=True))
         words = f"{len(made)} paragraphs of the standard library's documentation, since no rows were named"

@@ -101,9 +101,9 @@ def head_outputs(runtime: HeadRuntime, rows: Sequence[Row]) -> HeadOutputs:
         cosines = [float(value) for value in embedder.similarities(list(rows))]
         return HeadOutputs(np.array(cosines, dtype=np.float32)[:, None], tuple(f"{value:.4f}" for value in cosines), "cosine")
     texts = [_texts(runtime, row) for row in rows]
-    encoded = runtime.encode(texts)
+    encoded, types = runtime.encode(texts)
     found: dict[int, Any] = {}
-    for batch, mask, output in runtime.outputs(encoded):
+    for batch, mask, output in runtime.outputs(encoded, types):
         logits, real = _array(output.logits), _array(mask)  # (B, L) or (B, T, L); (B, T)
         for index, place in enumerate(batch):
             found[place] = logits[index][real[index] > 0] if logits.ndim == 3 else logits[index][None]

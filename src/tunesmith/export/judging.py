@@ -55,7 +55,7 @@ def _of_logits(scores: StageScores, allowed: Tolerances) -> Iterator[str]:
             )
     elif scores.judged == "float" and (same := scores.top1_everywhere) is not None and same < allowed.float_top1:
         yield (
-            f"the likeliest token is the tuned model's at {_share(same)} of {scores.num_positions:,} positions, "
+            f"the likeliest {scores.compared} is the tuned model's at {_share(same)} of {scores.num_positions:,} positions, "
             f"where {_share(allowed.float_top1)} are asked for (ties within {TIE:g} count as the same)"
         )
     elif scores.judged == "grid" and (same := scores.top1_agreement) is not None and same < allowed.grid_top1:

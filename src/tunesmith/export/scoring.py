@@ -121,6 +121,7 @@ def measure(
         stopped=sum(trace.stopped) / len(trace.stopped) if trace.stopped else None,
         size_mb=size_mb(stage, runtime),
         num_positions=found.num_positions,
+        compared="label" if runtime.task.head else "token",
         words=tuple(found.words),
     )
     return scores, trace

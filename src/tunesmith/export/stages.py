@@ -71,6 +71,7 @@ class StageScores:
         size_mb: of the files, in 10^6 bytes; of a model in memory, of its weights.
         tokens_differ: of the prompts that are tokenized in every runtime, how many give other ids than the reference's.
         num_positions: positions compared.
+        compared: what a position chooses: a ``token``, or a head's ``label``.
         words: what else should be known.
     """
 
@@ -88,6 +89,7 @@ class StageScores:
     size_mb: float | None = None
     tokens_differ: int = 0
     num_positions: int = 0
+    compared: str = "token"
     words: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
