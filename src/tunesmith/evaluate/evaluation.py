@@ -15,6 +15,7 @@ from tunesmith.errors import DataError, UserError
 from tunesmith.evaluate.answering import Asking, Choosing, Prediction, asking
 from tunesmith.evaluate.choice_of_metrics import choose_metrics, fit_to_task
 from tunesmith.evaluate.predictions import Spool, written_whole
+from tunesmith.evaluate.references import says_none
 from tunesmith.evaluate.speed import latency_ms, model_size
 from tunesmith.evaluate.untuned import suited
 from tunesmith.metrics.protocol import Metric, Needs
@@ -169,8 +170,12 @@ def _measurable(
     first = list(itertools.islice(stream, ROWS_AT_ONCE))
     if not first:
         raise DataError("the test set has no row to measure by")
-    if not any(ways.references(row) for row in first):
-        column = reference_column or runtime.task.label_column or runtime.template.answer_column or "the answer"
+    column = reference_column or runtime.task.label_column or runtime.template.answer_column or "the answer"
+
+    def is_answered(row: Mapping[str, Any]) -> bool:
+        return bool(ways.references(row)) or says_none(runtime.task, row.get(column))
+
+    if not any(map(is_answered, first)):
         found = ", ".join(first[0])
         fix = "Name the column of the right answer: --reference_column COLUMN"
         raise DataError(f"no row has a right answer: column '{column}' is missing or empty; there is: {found}", fix=fix)
@@ -178,12 +183,12 @@ def _measurable(
 
     def with_answer() -> Iterator[Mapping[str, Any]]:
         for row in itertools.chain(first, stream):
-            if ways.references(row):
+            if is_answered(row):
                 yield row
             else:
                 skipped.count += 1
 
-    return [row for row in first if ways.references(row)], with_answer(), skipped
+    return list(filter(is_answered, first)), with_answer(), skipped
 
 
 def _ask_all(ways: Asking, rows: Iterator[Mapping[str, Any]], needs: frozenset[Needs], doubtful: Sequence[Metric]) -> _Tape:

@@ -14,7 +14,7 @@ from tunesmith.data.task_file import TaskRecord, read_task
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ModelError
 from tunesmith.evaluate.baselines import Examples
-from tunesmith.evaluate.references import right_labels, right_texts
+from tunesmith.evaluate.references import right_labels, right_texts, says_none
 from tunesmith.run_folder import HELD_OUT
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read_run(folder: Path, *, max_rows: int | None) -> FinishedRun:
     task = read_task(weights) or TaskRecord(manifest.task or "text-generation")
     run = FinishedRun(folder, manifest, template, task, tuple(rows))
     if task.name != "token-classification":  # a text without any span is a right answer too
-        rows = [row for row in rows if references_of(run, row)]
+        rows = [row for row in rows if references_of(run, row) or says_none(task, row.get(task.label_column or ""))]
         if not rows:
             raise DataError("none of the held-out rows has a right answer", file=str(folder / HELD_OUT))
     return replace(run, rows=tuple(spread(rows, max_rows)))

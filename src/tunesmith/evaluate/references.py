@@ -36,3 +36,8 @@ def right_texts(task: TaskRecord, template: Template, row: Mapping[str, Any], co
 def right_labels(task: TaskRecord, value: object) -> list[str]:
     """Return the labels in a cell, which a task with several labels a row may have written as one text."""
     return read_labels(value) if task.multi_label else labels_of_cell(value)
+
+
+def says_none(task: TaskRecord, value: object) -> bool:
+    """Return whether a cell says that none of several labels is right, which is an answer too, and not that the answer is missing."""
+    return task.multi_label and (value == "[]" or (isinstance(value, (list, tuple)) and not labels_of_cell(value)))

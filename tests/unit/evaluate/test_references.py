@@ -64,10 +64,14 @@ def test_lists_of_labels_are_measured_as_sets() -> None:
         {"text": "2", "answer": ["a"], "says": '["a", "c"]'},
         {"text": "3", "answer": '["c"]', "says": "[]"},
         {"text": "4", "answer": ["c"], "says": '["c", "b'},
+        {"text": "5", "answer": [], "says": "[]"},
+        {"text": "6", "answer": "[]", "says": '["a"]'},
+        {"text": "7", "answer": None, "says": "[]"},
     ]
     found = evaluate(scripted(), rows, metrics=["accuracy", "f1", "perplexity"])
-    assert found.rows["accuracy"] == [1.0, 0.0, 0.0, 0.0]
-    assert found.metrics["f1[a]"] == 1.0
+    assert found.rows["accuracy"] == [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], "no label is an answer, no list is none"
+    assert found.words[0] == "1 rows have no right answer and were left out."
+    assert found.metrics["f1[a]"] == pytest.approx(4 / 5)
     assert found.metrics["f1[b]"] == 1.0
     assert found.metrics["f1[c]"] == 0.0
     assert found.metrics["perplexity"] > 1
