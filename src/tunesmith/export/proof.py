@@ -79,7 +79,9 @@ def prove(
 def exported_stage(source: ExportSource, folder: Path, plan: Plan) -> Stage:
     """Return the stage of an exported folder: what it is called, how it is judged, and how its weights are compared."""
     on_grid, is_float = plan.adapter_precision is not None, plan.target.precision in _FLOATS
-    judged: Judged = "grid" if on_grid else "float" if is_float else "quantized"
+    # half precision rounds, and llama.cpp keeps keys and values in it whatever the weights are: the task decides there
+    exact = plan.target.precision == "fp32" and plan.file_format == "onnx"
+    judged: Judged = "grid" if on_grid else "float" if exact else "quantized"
 
     def tuned() -> Any:
         return unmerged_model(source) if on_grid else float_model(source)

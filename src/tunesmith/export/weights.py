@@ -118,10 +118,14 @@ class Audit:
         worst = max(lossy, key=lambda layer: layer.relative)
         others = sorted(layer.relative for layer in lossy)
         middle = others[len(others) // 2]
-        told = (
-            f"layer {worst.name} lost most: its weights are {worst.relative:.1%} off (the middle one of {len(lossy)} layers {middle:.1%})"
-        )
+        beside = f"the middle one of {len(lossy)} layers {_percent(middle)}"
+        told = f"layer {worst.name} lost most: its weights are {_percent(worst.relative)} off ({beside})"
         return told + (f"; {len(self.unmatched)} matrices could not be compared" if self.unmatched else "")
+
+
+def _percent(share: float) -> str:
+    """Write a share, small ones with two digits that are not zero."""
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"
 
 
 def audit(
