@@ -25,7 +25,7 @@ from tunesmith.export.int8 import quantize_int8
 from tunesmith.export.simplified import fix_dimensions, simplify
 from tunesmith.export.source import ExportSource, float_model
 from tunesmith.models.quiet import quiet_libraries
-from tunesmith.models.structure import max_positions
+from tunesmith.models.structure import is_causal, max_positions
 
 if TYPE_CHECKING:
     from tunesmith.export.targets import Recipe
@@ -77,10 +77,11 @@ def build_graph(source: ExportSource, folder: Path, recipe: Recipe, dimensions: 
         source.tokenizer.save_pretrained(folder)
         if source.kind == "encoder-decoder":
             model.generation_config.save_pretrained(folder)
+    by_block = source.kind == "encoder-decoder" or is_causal(model)
     export = _export_halves if source.kind == "encoder-decoder" else _export_head
     with tempfile.TemporaryDirectory(prefix=".graph-", dir=folder) as temporary:
         for file in export(source, model, Path(temporary)):
-            _finish(file, folder / file.name, recipe, sizes)
+            _finish(file, folder / file.name, recipe, sizes, by_block=by_block)
 
 
 def exportable(model: nn.Module) -> Any:
@@ -90,7 +91,7 @@ def exportable(model: nn.Module) -> Any:
     return changed.eval()
 
 
-def _finish(raw: Path, final: Path, recipe: Recipe, sizes: Mapping[str, int]) -> None:
+def _finish(raw: Path, final: Path, recipe: Recipe, sizes: Mapping[str, int], *, by_block: bool) -> None:
     """Fix dimensions, simplify, quantize: in this order, as shapes that are known let whole parts of a graph be computed beforehand."""
     fix_dimensions(raw, sizes)
     if recipe.precision != "int8":
@@ -98,7 +99,7 @@ def _finish(raw: Path, final: Path, recipe: Recipe, sizes: Mapping[str, int]) ->
         return
     simple = raw.with_name(f"simple-{raw.name}")
     simplify(raw, simple)
-    quantize_int8(simple, final)
+    quantize_int8(simple, final, by_block=by_block)
 
 
 def _check_dimensions(source: ExportSource, recipe: Recipe, sizes: Mapping[str, int]) -> None:
