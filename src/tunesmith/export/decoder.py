@@ -110,13 +110,26 @@ def run_builder(plain: Path, folder: Path, recipe: Recipe, *, trust_remote_code:
 
             cache = str(folder / ".cache")
             parsed = parse_extra_options("", str(plain), str(folder), recipe.precision, provider, cache, given)
+            _flatten_rotary(parsed["hf_details"]["hf_config"])
             create_model("", str(plain), str(folder), recipe.precision, provider, cache, **parsed)
-    except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, AssertionError, RuntimeError) as error:
         log.debug("The model builder said:\n%s", said.getvalue())
         raise _in_words(error, plain, recipe) from error
     log.debug("The model builder said:\n%s", said.getvalue())
     if not (folder / MODEL_FILE).is_file():
         raise TunesmithError(f"the model builder ended without writing {MODEL_FILE}")
+
+
+def _flatten_rotary(config: Any) -> None:
+    """Spell Gemma 3's two rotary bases as the builder reads them: transformers 5 keeps them by the kind of layer."""
+    parameters = getattr(config, "rope_parameters", None)
+    if not isinstance(parameters, dict) or not {"full_attention", "sliding_attention"} <= parameters.keys():
+        return
+    if not str(config.model_type).startswith("gemma3"):  # of Gemma 4 the builder reads both itself
+        return
+    config.rope_theta = parameters["full_attention"]["rope_theta"]
+    config.rope_local_base_freq = parameters["sliding_attention"]["rope_theta"]
+    config.rope_parameters = dict(parameters["full_attention"])
 
 
 def finish_decoder(source: ExportSource, folder: Path) -> None:
@@ -164,10 +177,10 @@ def _chat_template(source: ExportSource) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_quantizer() -> Iterator[None]:
-    """onnxruntime's quantizer logs two lines for every node."""
+    """onnxruntime's quantizer logs two lines for every node, and as an error that an embedding stays in floating point at int8."""
     quantizer = logging.getLogger("onnxruntime.quantization")
     level = quantizer.level
-    quantizer.setLevel(logging.WARNING)
+    quantizer.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
