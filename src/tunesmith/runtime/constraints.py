@@ -81,7 +81,7 @@ class Follower:
             ModelError: when no token is left that keeps to the grammar, or it became too complex to follow.
         """
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
-        self._check(bits[:vocabulary].any())
+        self._check(bool(bits[:vocabulary].any()))
         found = np.zeros(vocabulary, dtype=bool)
         found[: len(bits)] = bits[:vocabulary]
         return found
@@ -92,7 +92,7 @@ class Follower:
         Raises:
             ModelError: when it wasn't.
         """
-        self._check(self._matcher.consume_token(token))
+        self._check(bool(self._matcher.consume_token(token)))
         self.is_complete = bool(self._matcher.is_stopped())
 
     def _check(self, is_fine: bool) -> None:
