@@ -144,8 +144,11 @@ class FinetuneOptions(ModelOptions):
     layers_to_transform: tuple[int, ...] | None = option(
         None, "Numbers of the blocks to adapt, from 0.", group=METHOD, metavar="N", default_text="all"
     )
-    quant_type: Literal["auto", "nf4", "onnx-int4"] | None = option(
-        None, "Grid of the frozen weights with qlora; auto: onnx-int4 on a CPU, nf4 on a GPU.", group=METHOD, default_text="auto"
+    quant_type: Literal["auto", "nf4", "onnx-int4", "gguf-q4_0"] | None = option(
+        None,
+        "Grid of the frozen weights with qlora; auto: onnx-int4 on a CPU, nf4 on a GPU; gguf-q4_0 is that of llama.cpp.",
+        group=METHOD,
+        default_text="auto",
     )
     adapter_reduction_factor: float | None = option(
         None, "Hidden size divided by the bottleneck's width (method adapter).", group=METHOD, at_least=1, default_text="16"

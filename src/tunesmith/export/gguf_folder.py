@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import DataError, UsageError
+from tunesmith.export.gguf_adapter import write_gguf_adapter
 from tunesmith.export.gguf_file import write_gguf
 from tunesmith.export.gguf_tensors import check_quant
 from tunesmith.export.ollama import write_modelfile
 from tunesmith.export.targets import Recipe, Target
+from tunesmith.methods.adapters import load_adapter
+from tunesmith.models.load import load_model
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from tunesmith.export.source import ExportSource
 
 MODEL_FILE = "model.gguf"
 PROVIDER = "llama.cpp"
+ADAPTER_FILE = "adapter.gguf"
 #: Near to lossless, and half the size of float16.
 USUAL_PRECISION = "q8_0"
+#: The grid of training (``--quant_type``) and the format that it is.
+GRID, GRID_PRECISION = "gguf-q4_0", "q4_0"
 #: What the precisions of ONNX are called in GGUF.
 _SAME_AS = {"fp32": "f32", "fp16": "f16", "int8": "q8_0", "int4": "q4_0"}
 
@@ -46,7 +54,8 @@ def gguf_target(
         raise UsageError(f"{', '.join(given)} {verb} no effect with --format gguf", fix="Leave them out")
     if device == "npu":
         raise UsageError("--device npu is not possible with --format gguf: llama.cpp runs on cpu and gpu", fix="Leave --format out")
-    quant = check_quant(_SAME_AS.get(precision or USUAL_PRECISION, precision or USUAL_PRECISION))
+    usual = GRID_PRECISION if ships_as_trained(source, GRID_PRECISION) else USUAL_PRECISION
+    quant = check_quant(_SAME_AS.get(precision or usual, precision or usual))
     target = Target(device or "cpu", PROVIDER, quant)
     return target, Recipe("gguf", quant, ran_here=target.device == "cpu")
 
@@ -64,21 +73,35 @@ def build_gguf(source: ExportSource, folder: Path, recipe: Recipe) -> None:
     """
     from tunesmith.export.source import float_model
 
-    write_gguf(
-        float_model(source), source.tokenizer, source.template, folder / MODEL_FILE, quant=recipe.precision, name=_model_name(source)
-    )
-    write_modelfile(folder, source.tokenizer, source.template, gguf=MODEL_FILE)
+    unmerged = ships_as_trained(source, recipe.precision)
+    model, name = base_model(source) if unmerged else float_model(source), _model_name(source)
+    write_gguf(model, source.tokenizer, source.template, folder / MODEL_FILE, quant=recipe.precision, name=name)
+    if unmerged and source.places.adapter is not None:
+        write_gguf_adapter(load_adapter(model, source.places.adapter), folder / ADAPTER_FILE, name=name)
+    adapter = ADAPTER_FILE if unmerged else None
+    write_modelfile(folder, source.tokenizer, source.template, gguf=MODEL_FILE, adapter=adapter)
     source.tokenizer.save_pretrained(folder)
 
 
-def gguf_sections(source: ExportSource, name: str) -> str:
+def ships_as_trained(source: ExportSource, precision: str) -> bool:
+    """Whether base and adapter ship unmerged: trained on the grid that the format is, merged and rounded they would be something else."""
+    return source.kind == "decoder" and precision == GRID_PRECISION and source.grid is not None and source.grid.get("quant_type") == GRID
+
+
+def base_model(source: ExportSource) -> PreTrainedModel:
+    """Return the base alone, in float32, with the values that it was trained on."""
+    return load_model(source.places.base, dtype="float32", device="cpu", trust_remote_code=source.trust_remote_code)
+
+
+def gguf_sections(source: ExportSource, name: str, precision: str) -> str:
     """Return how the README says to run the folder ``name`` with llama.cpp, Ollama, in Python and in C#."""
-    prompt = _prompt(source)
-    stops = ", ".join(json.dumps(stop, ensure_ascii=False) for stop in source.template.stop_tokens)
+    prompt, unmerged = _prompt(source), ships_as_trained(source, precision)
+    lora, beside = (f" --lora {ADAPTER_FILE}", f', lora_path="{ADAPTER_FILE}"') if unmerged else ("", "")
+    csharp = "" if unmerged else _csharp(source, prompt)
     return f"""## With llama.cpp
 
 ```bash
-llama-server -m model.gguf --jinja
+llama-server -m model.gguf{lora} --jinja
 ```
 
 The template and the stop tokens of training are in the file: its chat asks as training did, and answers end by themselves.
@@ -95,10 +118,15 @@ ollama run {name}
 ```python
 from llama_cpp import Llama
 
-model = Llama("model.gguf", n_ctx=0, verbose=False)
+model = Llama("model.gguf"{beside}, n_ctx=0, verbose=False)
 print(model({prompt}, max_tokens=256, temperature=0)["choices"][0]["text"])
 ```
+{csharp}"""
 
+
+def _csharp(source: ExportSource, prompt: str) -> str:
+    stops = ", ".join(json.dumps(stop, ensure_ascii=False) for stop in source.template.stop_tokens)
+    return f"""
 ## In C#
 
 ```bash

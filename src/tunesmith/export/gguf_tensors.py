@@ -73,7 +73,7 @@ def named_weights(model: nn.Module, family: Family) -> Iterator[tuple[str, Tenso
     import torch
 
     config: Any = model.config
-    names = _tensor_names(family, config.num_hidden_layers)
+    names = tensor_names(family, config.num_hidden_layers)
     _check_tied(model, family)
     for name, weight in model.named_parameters():
         if family.always_tied and name == "lm_head.weight":
@@ -81,7 +81,7 @@ def named_weights(model: nn.Module, family: Family) -> Iterator[tuple[str, Tenso
         written = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if written is None:
             raise ModelError(f"llama.cpp has no place for the weight {name} in {family.architecture} models", fix="Merge adapters first")
-        yield written, _as_computed_there(name, weight.detach().float(), config, family)
+        yield written, as_computed_there(name, weight.detach().float(), config, family)
     for name, factors in rotary_factors(config).items():
         yield name, torch.from_numpy(factors)
 
@@ -129,14 +129,23 @@ def encode(name: str, weight: Tensor, kind: GGMLQuantizationType) -> WrittenTens
     return WrittenTensor(name, written, kind)
 
 
-def _tensor_names(family: Family, num_layers: int) -> Any:
+def tensor_names(family: Family, num_layers: int) -> Any:
+    """Return gguf's table of names: ``get_name`` gives llama.cpp's for one of transformers, None where there is no place for it."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
     architecture = next(key for key, name in MODEL_ARCH_NAMES.items() if name == family.architecture)
     return get_tensor_name_map(architecture, num_layers)
 
 
-def _as_computed_there(name: str, weight: Tensor, config: Any, family: Family) -> Tensor:
+def as_computed_there(name: str, weight: Tensor, config: Any, family: Family) -> Tensor:
+    """Return a weight (or what is added to its rows) as llama.cpp computes with it.
+
+    Args:
+        name: in transformers.
+        weight: ``(O, …)``.
+        config: of the model.
+        family: how it is computed.
+    """
     if family.neighbours_rotate and ".q_proj." in name:
         return interleave_halves(weight, config.num_attention_heads)
     if family.neighbours_rotate and ".k_proj." in name:

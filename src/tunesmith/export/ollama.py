@@ -66,7 +66,9 @@ class Turns:
         return f"{system}{{{{ range .Messages }}}}{turn}{{{{ end }}}}{go_text(self.answer)}"
 
 
-def write_modelfile(folder: Path, tokenizer: PreTrainedTokenizerBase, template: Template | None, *, gguf: str = "model.gguf") -> None:
+def write_modelfile(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, template: Template | None, *, gguf: str = "model.gguf", adapter: str | None = None
+) -> None:
     """Write ``Modelfile`` into the folder of a GGUF file: ``ollama create NAME -f Modelfile`` takes it.
 
     Args:
@@ -74,11 +76,12 @@ def write_modelfile(folder: Path, tokenizer: PreTrainedTokenizerBase, template: 
         tokenizer: of the model.
         template: of the training; None for the tokenizer's own chat template.
         gguf: name of the file.
+        adapter: name of a GGUF adapter to put on it.
 
     Raises:
         OutputError: when it can't be written.
     """
-    lines = [f"FROM ./{gguf}"]
+    lines = [f"FROM ./{gguf}", *([f"ADAPTER ./{adapter}"] if adapter else [])]
     written = go_template(template, tokenizer)
     if written is not None:
         lines.append(f"TEMPLATE {modelfile_text(written)}")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tunesmith.errors import UsageError
 from tunesmith.export.decoder import check_builder, check_extra_options
-from tunesmith.export.gguf_folder import gguf_target
+from tunesmith.export.gguf_folder import gguf_target, ships_as_trained
 from tunesmith.export.low_rank_nodes import AdapterPrecision
 from tunesmith.export.on_grid import check_grid_options, ships_unmerged
 from tunesmith.export.source import ExportSource
@@ -160,7 +160,7 @@ def _gguf_plan(source: ExportSource, request: Request, precision: str | None) ->
     names = ("provider", "use_ort_genai", "use_model_builder", "exporter", "block_size", "extra_options", "adapter_precision")
     idle = {**{name: getattr(request, name) for name in names}, "dim_param": dict(request.dimensions)}
     target, recipe = gguf_target(source, device=request.device, precision=precision, without_effect=idle)
-    return Plan(target, recipe)
+    return Plan(target, recipe, "fp32" if ships_as_trained(source, recipe.precision) else None)
 
 
 def _check_dimensions(recipe: Recipe, dimensions: Mapping[str, int]) -> None:

@@ -31,7 +31,7 @@ def readme(source: ExportSource, folder: Path, plan: Plan, *, name: str) -> str:
     """
     parts = [_head(source, plan, name)]
     if plan.file_format == "gguf":
-        parts.append(gguf_sections(source, name))
+        parts.append(gguf_sections(source, name, plan.target.precision))
     elif (folder / GENAI_CONFIG).is_file():
         parts += [_genai(source, plan.target), _csharp(source, plan.target), _foundry(name)]
     else:

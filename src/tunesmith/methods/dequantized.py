@@ -57,10 +57,14 @@ def dequantize_model(model: nn.Module, *, dtype: torch.dtype | None = None) -> P
 
 def count_parameters(model: nn.Module) -> int:
     """Return how many parameters ``model`` has: weights in 4 bits count each, not by the bytes they are packed in, and tied ones once."""
-    in_four_bits = {id(module.weight): module for module in model.modules() if isinstance(module, GridLinear) or is_nf4(module)}
-    packed = sum(cast(nn.Linear, module).weight.numel() for module in in_four_bits.values())
-    unpacked = sum(cast(nn.Linear, module).in_features * cast(nn.Linear, module).out_features for module in in_four_bits.values())
-    return sum(parameter.numel() for parameter in model.parameters()) - packed + unpacked
+    packed, unpacked = {}, {}
+    for module in model.modules():
+        if isinstance(module, GridEmbedding):
+            packed[id(module.weight)], unpacked[id(module.weight)] = module.weight.numel(), module.num_embeddings * module.embedding_dim
+        elif isinstance(module, GridLinear) or is_nf4(module):
+            layer = cast(nn.Linear, module)
+            packed[id(layer.weight)], unpacked[id(layer.weight)] = layer.weight.numel(), layer.in_features * layer.out_features
+    return sum(parameter.numel() for parameter in model.parameters()) - sum(packed.values()) + sum(unpacked.values())
 
 
 def _exact_dtype(base: nn.Module) -> torch.dtype:

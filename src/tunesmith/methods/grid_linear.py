@@ -9,7 +9,7 @@ follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith.methods.grid import chunks, dequantize, quantize
 
+Quantize = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: Weights multiplied at once. Whole layers of blocks are below it; an output embedding (49152 x 576: 57 MB in bfloat16) goes in parts.
 _PRODUCT_WEIGHTS = 1 << 21
 
@@ -36,7 +37,13 @@ class GridLinear(nn.Linear):
 
     scale_bits: Tensor
 
-    def __init__(self, layer: nn.Linear | Conv1D) -> None:
+    def __init__(self, layer: nn.Linear | Conv1D | nn.Embedding, quantize: Quantize = quantize) -> None:
+        """Take the place of a layer.
+
+        Args:
+            layer: whose weight is put on the grid; of an embedding, its table.
+            quantize: which grid: that of ONNX or, from :mod:`tunesmith.methods.grid_q4_0`, of GGUF.
+        """
         transposed = isinstance(layer, Conv1D)
         weight = layer.weight.t() if transposed else layer.weight
         super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
@@ -45,7 +52,7 @@ class GridLinear(nn.Linear):
         self.weight = nn.Parameter(packed, requires_grad=False)
         # As bits: Module.to(bfloat16) would round a buffer of floats, and with it the whole grid.
         self.register_buffer("scale_bits", scales.view(torch.int32))
-        if layer.bias is not None:
+        if not isinstance(layer, nn.Embedding) and layer.bias is not None:
             self.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
+from tunesmith.methods import grid, grid_q4_0
 from tunesmith.methods.grid import BLOCK_SIZE, ZERO_POINT
 from tunesmith.methods.grid_linear import GridEmbedding, GridLinear
 from tunesmith.models.structure import linear_names
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_QUANTIZERS = {"onnx-int4": grid.quantize, "gguf-q4_0": grid_q4_0.quantize}
 #: Attribute of a model on the grid: parameters that its dtype rounds, as they were, by name.
 UNROUNDED = "unrounded_parameters"
 
 
-def put_on_grid(model: PreTrainedModel, dtype: torch.dtype, *, excluded: Collection[str] = ()) -> dict[str, Any]:
+def put_on_grid(
+    model: PreTrainedModel, dtype: torch.dtype, *, excluded: Collection[str] = (), quant_type: str = "onnx-int4"
+) -> dict[str, Any]:
     """Put the linear layers of the blocks and the output layer of ``model`` on the grid, in place, one after the other.
 
     The builder quantizes exactly these. An input embedding that is tied to the output layer takes that one's values, as there; one of its
@@ -33,32 +37,36 @@ def put_on_grid(model: PreTrainedModel, dtype: torch.dtype, *, excluded: Collect
         model: with its weights as the checkpoint has them: rounded to another dtype first, they would come to lie on another grid.
         dtype: what the model computes in.
         excluded: full names of layers to leave in floating point. Of a tied pair, one name leaves out both.
+        quant_type: ``onnx-int4``, or ``gguf-q4_0``, where an input embedding of its own is on the grid too, as in GGUF files.
 
     Returns: the grid, as the manifest records it.
     """
     names = [name for name in (*linear_names(model), *_output_layer(model)) if name not in _with_tied(model, excluded)]
     tied_head = _tied_head(model)
     for name in names:
-        _replace(model, name, GridLinear(model.get_submodule(name)))
+        _replace(model, name, GridLinear(model.get_submodule(name), _QUANTIZERS[quant_type]))
     if tied_head in names:
         _share_rows(model, model.get_submodule(tied_head), dtype)
+    elif quant_type == "gguf-q4_0" and not tied_head and not _is_named(model.get_input_embeddings(), model, excluded):
+        _share_rows(model, GridLinear(model.get_input_embeddings(), _QUANTIZERS[quant_type]), dtype)
     _convert_the_rest(model, dtype)
     if any(isinstance(layer, GridLinear | GridEmbedding) for layer in (model.get_input_embeddings(), model.get_output_embeddings())):
         model.resize_token_embeddings = _refuse_new_rows
-    return {**grid_record(), "layers": len(names), "excluded": _in_floating_point(model)}
+    return {**grid_record(quant_type), "layers": len(names), "excluded": _in_floating_point(model)}
 
 
-def grid_record() -> dict[str, Any]:
-    """Return what describes the grid, whatever the model."""
+def grid_record(quant_type: str = "onnx-int4") -> dict[str, Any]:
+    """Return what describes a grid, whatever the model."""
+    gguf = quant_type == "gguf-q4_0"
     return {
-        "quant_type": "onnx-int4",
-        "operator": "MatMulNBits",
+        "quant_type": quant_type,
+        "operator": "Q4_0" if gguf else "MatMulNBits",
         "bits": 4,
         "block_size": BLOCK_SIZE,
         "symmetric": True,
         "zero_point": ZERO_POINT,
         "rounding": "rtn",
-        "scales": "float32",
+        "scales": "float16" if gguf else "float32",
     }
 
 
@@ -77,9 +85,11 @@ def _tied_head(model: PreTrainedModel) -> str:
 
 def _with_tied(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     """``names``, and the output layer where the embedding that it is tied to is among them."""
-    embedding = model.get_input_embeddings()
-    named = any(module is embedding for name, module in model.named_modules() if name in names)
-    return {*names, _tied_head(model)} if named else set(names)
+    return {*names, _tied_head(model)} if _is_named(model.get_input_embeddings(), model, names) else set(names)
+
+
+def _is_named(part: nn.Module, model: nn.Module, names: Collection[str]) -> bool:
+    return any(module is part for name, module in model.named_modules() if name in names)
 
 
 def _share_rows(model: PreTrainedModel, head: nn.Module, dtype: torch.dtype) -> None:

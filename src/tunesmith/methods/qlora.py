@@ -1,4 +1,4 @@
-"""QLoRA: LoRA on a frozen base in 4 bits, on the grid that ships with ONNX (``onnx-int4``) or on NF4."""
+"""QLoRA: LoRA on a frozen base in 4 bits, on the grid that ships with ONNX (``onnx-int4``) or GGUF (``gguf-q4_0``), or on NF4."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUANT_TYPES = ("auto", "nf4", "onnx-int4")
+QUANT_TYPES = ("auto", "nf4", "onnx-int4", "gguf-q4_0")
+
+_GRID_WORDS = {
+    "nf4": "NF4 (double quantization)",
+    "onnx-int4": "the int4 grid of ONNX (symmetric, blocks of 32)",
+    "gguf-q4_0": "the q4_0 grid of GGUF (symmetric, blocks of 32)",
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class QLora(Lora):
     runs. A model tuned in bfloat16 and put on that grid afterwards lost 13 of 89 points on banking77; tuned on it, none.
 
     Attributes:
-        quant_type: ``"onnx-int4"``, ``"nf4"`` (bitsandbytes, double quantization), or ``"auto"``: NF4 on CUDA, else the grid.
+        quant_type: ``"onnx-int4"``, ``"gguf-q4_0"`` (llama.cpp's), ``"nf4"`` (bitsandbytes, double quantization), or ``"auto"``: NF4 on
+            CUDA, else the grid of ONNX.
         base_grid: what :meth:`load_base` made, for :meth:`grid`.
     """
 
@@ -56,7 +63,7 @@ class QLora(Lora):
             )
 
     def quant_type_on(self, device: str) -> str:
-        """Return ``"nf4"`` or ``"onnx-int4"``: what is used on ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``)."""
+        """Return the grid, never ``"auto"``, that is used on ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps``)."""
         from tunesmith.models.precision import choose_device
 
         if self.quant_type != "auto":
@@ -77,17 +84,20 @@ class QLora(Lora):
         from tunesmith.methods.targets import resolve_modules_to_save
         from tunesmith.models.load import load_model
 
-        nf4 = self.quant_type_on(device) == "nf4"
+        quant_type = self.quant_type_on(device)
+        nf4 = quant_type == "nf4"
         if nf4:
             check_bitsandbytes()
         where, chosen = _choose(dtype, device)
         model = load_model(source, dtype=_stored_dtype(source), device="cpu", trust_remote_code=trust_remote_code, task=task)
         num_bytes = _num_bytes(model)
         whole = resolve_modules_to_save(model, self.modules_to_save)  # trained whole, so they can't be quantized
-        record = put_on_nf4(model, chosen, where, excluded=whole) if nf4 else put_on_grid(model, chosen, excluded=whole)
+        record = (
+            put_on_nf4(model, chosen, where, excluded=whole) if nf4 else put_on_grid(model, chosen, excluded=whole, quant_type=quant_type)
+        )
         self.base_grid.clear()
         self.base_grid.update(record)
-        what = "NF4 (double quantization)" if nf4 else "the int4 grid of ONNX (symmetric, blocks of 32)"
+        what = _GRID_WORDS[quant_type]
         log.info(
             "The frozen base is on %s: %d layers, %.0f MB instead of %.0f.",
             what,
@@ -124,7 +134,8 @@ class QLora(Lora):
         from tunesmith.methods.grid_model import grid_record
         from tunesmith.methods.nf4 import nf4_record
 
-        return dict(self.base_grid) or (nf4_record() if self.quant_type_on("auto") == "nf4" else grid_record())
+        quant_type = self.quant_type_on("auto")
+        return dict(self.base_grid) or (nf4_record() if quant_type == "nf4" else grid_record(quant_type))
 
 
 def _choose(dtype: str, device: str) -> tuple[str, torch.dtype]:

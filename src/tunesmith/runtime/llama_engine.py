@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.util
+import logging
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,8 @@ from tunesmith.hardware import detect
 from tunesmith.models.checks import check_gguf
 from tunesmith.runtime.engine import Batch, common_length
 
+log = logging.getLogger(__name__)
+
 # Legend: N positions that are asked for, V vocabulary.
 
 #: An adapter beside the file, which belongs on it.
@@ -23,6 +28,21 @@ ADAPTER_FILE = "adapter.gguf"
 _CHUNK = 512
 #: Memory for keys and values is taken for so many tokens at a time, and for no more that may follow than this.
 _GRAIN, _MOST_ROOM = 256, 1024
+
+
+@functools.cache
+def _log_quietly(library: Any) -> Any:
+    """Hand what llama.cpp says to our log as details: its Python package takes warnings for errors and prints a line for each weight.
+
+    Returns: the callback, which has to live as long as the library; the cache keeps it.
+    """
+
+    def say(_level: int, text: bytes, _data: object) -> None:
+        log.debug(text.decode("utf-8", errors="replace").rstrip())
+
+    callback = library.llama_log_callback(say)
+    library.llama_log_set(callback, ctypes.c_void_p(0))
+    return callback
 
 
 class LlamaEngine:
@@ -50,6 +70,7 @@ class LlamaEngine:
         import llama_cpp
 
         self._library: Any = llama_cpp
+        _log_quietly(llama_cpp)
         has_gpu = bool(llama_cpp.llama_supports_gpu_offload())
         if on_gpu and not has_gpu:
             fix = "Leave --device out, or install llama-cpp-python for your GPU"
