@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "tunesmith"
 HEAVY = ("torch", "transformers", "datasets", "onnxruntime", "peft", "numpy")
 # "" is the package itself: its version
-GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room", "run_folder"}
+GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room", "run_folder", "json_record"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "registry": {"errors"},
@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "hardware": {"errors"},
     "callable_room": {""},
     "run_folder": set(),
+    "json_record": {"errors"},
     "config": GROUND,
     "data": GROUND,
     "models": GROUND,

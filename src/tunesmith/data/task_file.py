@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.head_inputs import SubWord
-from tunesmith.errors import ModelError
+from tunesmith.json_record import read_record
 
 TASK_FILE = "task.json"
 
@@ -76,10 +76,4 @@ def read_task(folder: Path) -> TaskRecord | None:
     Raises:
         ModelError: for one that can't be read.
     """
-    file = folder / TASK_FILE
-    if not file.is_file():
-        return None
-    try:
-        return TaskRecord.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"{file} can't be read: {error}", fix="Restore the folder from a copy") from error
+    return read_record(folder / TASK_FILE, TaskRecord.from_dict)

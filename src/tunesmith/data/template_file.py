@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tunesmith.data.templates import Template
-from tunesmith.errors import DataError, ModelError
+from tunesmith.json_record import read_record
 
 TEMPLATE_FILE = "template.json"
 
@@ -22,10 +22,4 @@ def read_template(folder: Path) -> Template | None:
     Raises:
         ModelError: for one that can't be read.
     """
-    file = folder / TEMPLATE_FILE
-    if not file.is_file():
-        return None
-    try:
-        return Template.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, TypeError, DataError) as error:
-        raise ModelError(f"the template stored in {folder} can't be read: {error}", fix="Restore the folder from a copy") from error
+    return read_record(folder / TEMPLATE_FILE, Template.from_dict)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.artifact import write_file_atomically
-from tunesmith.errors import ModelError
 from tunesmith.evaluate.baselines import MAJORITY
 from tunesmith.evaluate.baselines import WORDS as BASELINE_WORDS
 from tunesmith.evaluate.bootstrap import Difference, paired_difference
+from tunesmith.json_record import read_record
 from tunesmith.run_folder import VERDICT
 
 CONFIDENCE = 0.95
@@ -256,10 +256,4 @@ def read_verdict(folder: Path) -> Verdict | None:
     Raises:
         ModelError: for one that can't be read.
     """
-    file = folder / VERDICT
-    if not file.is_file():
-        return None
-    try:
-        return Verdict.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ModelError(f"{file} can't be read: {error}", fix="Remove it; tunesmith compare gives it again") from error
+    return read_record(folder / VERDICT, Verdict.from_dict, fix="Remove it; tunesmith compare gives it again")
