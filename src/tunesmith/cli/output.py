@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from tunesmith.artifact import replaced_when_whole
 from tunesmith.errors import OutputError
 
 
@@ -42,7 +42,7 @@ def open_output(path: str | None, *, overwrite: bool) -> Iterator[TextIO]:
     """Open a file for results, which appears under its name when whole; stdout when ``path`` is None.
 
     Raises:
-        OutputError: when the file is there already and ``overwrite`` is off, or is a folder.
+        OutputError: when the file is there already and ``overwrite`` is off, is a folder, or can't be written.
     """
     if path is None:
         yield sys.stdout
@@ -52,23 +52,9 @@ def open_output(path: str | None, *, overwrite: bool) -> Iterator[TextIO]:
         raise OutputError(f"--output_path {path} is a folder", fix="Name a file.")
     if final.exists() and not overwrite:
         raise OutputError(f"{path} is there already", fix="Choose another --output_path, or replace it with --overwrite.")
-    import tempfile
-
-    final.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, final)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """Return the process's umask: a temporary file is private, a result is as readable as any other file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder of --output_path {path} can't be made: {error.strerror}", fix="Choose another one.") from error
+    with replaced_when_whole(final) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        yield file
