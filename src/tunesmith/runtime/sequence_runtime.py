@@ -13,6 +13,7 @@ from tunesmith.data.templates import PromptValue, Template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.runtime.batches import plan_batches
 from tunesmith.runtime.constraints import Constrained, Holding
+from tunesmith.runtime.known_labels import known_labels
 from tunesmith.runtime.protocol import Answer, Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
 
@@ -94,9 +95,7 @@ class SequenceRuntime(Constrained):
 
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Choose among labels by their likelihood as answers; see `Runtime.choose`."""
-        known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
-        if not known or (labels is None and self.task.name != "text-classification"):
-            raise UsageError(f"this model was trained for {self.task.name} and knows no labels to choose from", fix="Name the labels")
+        known = known_labels(self.task, labels)
         found = []
         for prompt in prompts:
             scores = torch.tensor([one.log_prob for one in self.log_likelihoods([(prompt, label) for label in known])])

@@ -13,6 +13,7 @@ from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.errors import DataError, UsageError
 from tunesmith.runtime.constraints import Constrained, Follower
+from tunesmith.runtime.known_labels import known_labels
 from tunesmith.runtime.protocol import Answer
 from tunesmith.runtime.sampling import Sampling
 from tunesmith.runtime.stopping import StopRule
@@ -92,14 +93,7 @@ class TextRuntime(Constrained):
         return task.name == "text-classification" and bool(task.labels) and not task.multi_label and sampling.temperature == 0
 
     def _known_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
-        if labels is None and (self.task.name != "text-classification" or not self.task.labels):
-            raise UsageError(f"this model was trained for {self.task.name} and knows no labels to choose from", fix="Name the labels")
-        if labels is None and self.task.multi_label:
-            raise UsageError("this model lists any number of its labels and chooses no single one", fix="Ask with generate")
-        known = tuple(dict.fromkeys(self.task.labels if labels is None else labels))
-        if not known or not all(label.strip() for label in known):
-            raise UsageError("there is no label to choose from" if not known else "a label is empty", fix="Name the labels")
-        return known
+        return known_labels(self.task, labels)
 
     def _check_room(self, num_tokens: int, name: str) -> None:
         context = self.context_length
