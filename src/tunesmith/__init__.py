@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tunesmith.api import (
         bench,
+        certify,
         chat,
         compare,
         diagnose,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         generate,
         load,
         merge,
+        optimize,
         rate,
         rating_summary,
         report,
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "bench",
+    "certify",
     "chat",
     "compare",
     "diagnose",
@@ -36,6 +39,7 @@ __all__ = [
     "generate",
     "load",
     "merge",
+    "optimize",
     "rate",
     "rating_summary",
     "report",

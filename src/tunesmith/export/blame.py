@@ -156,7 +156,8 @@ def _reach(codes: Any, bits: int) -> Weight:
 
     lowest = -128 if bits == 8 and codes.dtype != np.uint8 and codes.min(initial=0) < 0 else 0
     ends = (codes <= lowest + (lowest < 0)) | (codes >= lowest + (1 << bits) - 1)
-    return np.where(ends, np.float32(1), np.float32(0.5))
+    reach: Weight = np.where(ends, np.float32(1), np.float32(0.5))
+    return reach
 
 
 def _unpacked(packed: Any, bits: int) -> Any:

@@ -218,7 +218,8 @@ def _divergence(reference: Logits, stage: Logits) -> npt.NDArray[np.float64]:
     import numpy as np
 
     first, second = log_softmax(reference), log_softmax(stage)
-    return np.maximum((np.exp(first) * (first - second)).sum(axis=1), 0.0)
+    divergence: npt.NDArray[np.float64] = (np.exp(first) * (first - second)).sum(axis=1)
+    return np.maximum(divergence, 0.0)
 
 
 def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:

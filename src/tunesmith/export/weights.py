@@ -275,5 +275,6 @@ def _lora_scaling(model: nn.Module) -> Mapping[str, float]:
 
 
 def _embedding_name(model: nn.Module) -> str:
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    wrapped: Any = model
+    embedding = wrapped.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
     return next((f"{name}.weight" for name, module in model.named_modules() if module is embedding), "")
