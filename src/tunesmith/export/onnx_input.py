@@ -69,11 +69,10 @@ def _build(file: Path, final: Path, temporary: Path, precision: str, dimensions:
 
 def _read(file: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(file, load_external_data=False)
-    except (DecodeError, OSError) as error:
+    except Exception as error:  # protobuf's DecodeError among them, a class of a package that onnx alone needs
         raise ModelError(f"{file} can't be read as ONNX: {error}", fix="Export it again, or copy it again") from error
     if not model.graph.node:
         raise ModelError(f"{file} holds no graph", fix="Export it again, or copy it again")

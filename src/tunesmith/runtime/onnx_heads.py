@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.artifact import read_manifest
-from tunesmith.data.task_file import read_task
+from tunesmith.data.task_file import TaskRecord, read_task
 from tunesmith.data.template_file import read_template
 from tunesmith.data.templates import Template
 from tunesmith.errors import ModelError
@@ -53,8 +53,16 @@ class OnnxSequence(SequenceRuntime):
 
     kind = "onnx"
 
+    def with_template(self, template: Template, task: TaskRecord | None = None) -> OnnxSequence:
+        """Return a runtime around the same graphs with another template."""
+        return OnnxSequence(self.model, self.tokenizer, template, task)
 
-_RUNTIMES = {"text-classification": OnnxClassifier, "token-classification": OnnxTagger, "similarity": OnnxEmbedder}
+
+_RUNTIMES: dict[str, type[OnnxClassifier | OnnxTagger | OnnxEmbedder]] = {
+    "text-classification": OnnxClassifier,
+    "token-classification": OnnxTagger,
+    "similarity": OnnxEmbedder,
+}
 
 
 def load_graph(folder: Path, *, threads: int | None = None, trust_remote_code: bool = False) -> Runtime:

@@ -24,7 +24,7 @@ ENCODER_FILE, DECODER_FILE = "encoder_model.onnx", "decoder_model.onnx"
 
 
 @dataclass
-class EncodedText(ModelOutput):
+class EncodedText(ModelOutput):  # type: ignore[misc]
     """What was read.
 
     Attributes:
@@ -75,10 +75,11 @@ class GraphSequenceModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             ModelError: when a file is missing or damaged.
         """
         encoder, decoder = (Graph(folder / name, provider=provider, threads=threads) for name in (ENCODER_FILE, DECODER_FILE))
-        model = cls(AutoConfig.from_pretrained(folder), encoder, decoder)
+        model: GraphSequenceModel = cls(AutoConfig.from_pretrained(folder), encoder, decoder)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
-        return model.eval()
+        model.eval()
+        return model
 
     @property
     def size_bytes(self) -> int:
@@ -107,6 +108,8 @@ class GraphSequenceModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc
     ) -> Seq2SeqLMOutput:
         """Return logits ``(B, N, V)``; what is to be kept goes into ``past_key_values``."""
         encoded = encoder_outputs or self._encoder(input_ids=input_ids, attention_mask=attention_mask)
+        assert attention_mask is not None
+        assert decoder_input_ids is not None
         cache = past_key_values.self_attention_cache if past_key_values is not None else DynamicCache()
         num_before = cache.get_seq_length()
         found = self._decoder(
@@ -114,7 +117,7 @@ class GraphSequenceModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc
                 "input_ids": decoder_input_ids,
                 "encoder_attention_mask": attention_mask,
                 **self._kept(cache, num_before, len(decoder_input_ids)),
-                **encoded.keys_values,
+                **(encoded.keys_values or {}),
             }
         )
         for block in range(len(self._past_shapes) // 2):

@@ -117,6 +117,7 @@ def test_an_encoder_decoder_writes_what_pytorch_writes(t5: tuple[Path, Path], op
     ours, theirs = load(t5[0], dtype="float32"), load(t5[1])
     assert isinstance(theirs, SequenceRuntime)
     assert (theirs.kind, theirs.template) == ("onnx", ours.template)
+    assert theirs.with_template(ours.template).kind == "onnx"
     prompts = [{"document": text} for text in TEXTS]
     expected = ours.generate(prompts, max_new_tokens=16, **options)
     assert theirs.generate(prompts, max_new_tokens=16, **options) == expected
