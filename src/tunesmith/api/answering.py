@@ -20,17 +20,19 @@ def load(
     trust_remote_code: bool = False,
     revision: str | None = None,
     token: str | None = None,
+    threads: int | None = None,
 ) -> Runtime:
     """Load a model, and what was trained on it, ready for ``.generate(prompts)`` and ``.stream(prompt)``.
 
     Args:
-        path: the output folder of a fine-tuning, one of its checkpoints, an adapter folder, a model folder, a GGUF file, a hub id, or
-            ``sample:NAME``; None for the sample model.
+        path: the output folder of a fine-tuning, one of its checkpoints, an adapter folder, a model folder, a GGUF file, a hub id,
+            ``sample:NAME``, or the folder of an export; None for the sample model.
         adapter_path: an adapter to put on the model.
         dtype: ``auto``, ``bfloat16``, ``float16`` or ``float32``.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
         trust_remote_code: run Python code that comes with the model.
         revision, token: of a hub model.
+        threads: of the CPU; by default as many as there are physical cores.
 
     Raises:
         UserError: when it can't be found, read or put together.
@@ -43,7 +45,14 @@ def load(
 
     silence_kernel_advice()
     return load_runtime(
-        path, adapter_path=adapter_path, dtype=dtype, device=device, trust_remote_code=trust_remote_code, revision=revision, token=token
+        path,
+        adapter_path=adapter_path,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        revision=revision,
+        token=token,
+        threads=threads,
     )
 
 

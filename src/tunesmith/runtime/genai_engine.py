@@ -7,9 +7,10 @@ models pad with their end-of-turn token), so a number that is no token pads here
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class GenaiEngine:
         import onnxruntime_genai
 
         self._library: Any = onnxruntime_genai
+        self._folder = folder
         self.context_length: int | None = settings["model"].get("context_length")
         ids = settings["model"].get("eos_token_id")
         self.stop_ids = frozenset([ids] if isinstance(ids, int) else ids or ())
@@ -78,22 +80,31 @@ class GenaiEngine:
     def read(self, tokens: Sequence[int], *, num_logits: int = 1, room: int = 0) -> np.ndarray:
         """Return the logits ``(N, V)`` behind the last tokens of a row; see `Engine.read`."""
         row = list(tokens)
-        kept = self._go_back(self._to_keep(row, num_logits), len(row), room)
-        portions: list[np.ndarray] = []
+        try:
+            with _in_words(self._folder):
+                kept = self._go_back(self._to_keep(row, num_logits), len(row), room)
+                portions = list(self._read_on(row, kept, num_logits))
+        except BaseException:
+            self._generator, self._held, self._capacity = None, [], 0  # it may hold a part of the row
+            raise
+        return portions[0] if len(portions) == 1 else np.concatenate(portions)
+
+    def _read_on(self, row: list[int], kept: int, num_logits: int) -> Iterator[np.ndarray]:
+        """Append what is behind the first ``kept`` tokens; yield the last logits portion by portion."""
         missing = len(row) - num_logits  # logits from here on are asked for
         for start in range(kept, len(row), _CHUNK):
             end = min(start + _CHUNK, len(row))
-            self._append(row[start:end])
+            self._generator.append_tokens(np.array(row[start:end], dtype=np.int32))
             self._held = row[:end]
             if end > missing:
-                portions.append(self._last_logits(end - max(start, missing), end - start))
-        return portions[0] if len(portions) == 1 else np.concatenate(portions)
+                yield self._last_logits(end - max(start, missing), end - start)
 
     def open(self, rows: Sequence[Sequence[int]], *, room: int) -> GenaiBatch:
         """Return a batch of rows; see `Engine.open`."""
         self._generator, self._held, self._capacity = None, [], 0  # its memory is free for the batch
         length = max(map(len, rows)) + room
-        return GenaiBatch(self._new_generator(length, len(rows)), rows)
+        with _in_words(self._folder):
+            return GenaiBatch(self._new_generator(length, len(rows)), rows)
 
     def _to_keep(self, row: list[int], num_logits: int) -> int:
         """Return how many of the first tokens are taken as computed.
@@ -129,13 +140,6 @@ class GenaiEngine:
         )
         return self._library.Generator(self._model, params)
 
-    def _append(self, tokens: Sequence[int]) -> None:
-        try:
-            self._generator.append_tokens(np.array(tokens, dtype=np.int32))
-        except Exception:
-            self._generator, self._held, self._capacity = None, [], 0  # it may hold a part of them
-            raise
-
     def _last_logits(self, num_logits: int, num_appended: int) -> np.ndarray:
         """Return the logits of the last positions, ``(N, V)``, after ``num_appended`` tokens were appended at once."""
         if num_logits == 1:
@@ -164,6 +168,16 @@ class GenaiBatch:
         self._generator.set_logits(self._forced)
         self._generator.generate_next_token()
         self.logits = np.array(self._generator.get_logits()[:, 0], dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _in_words(folder: Path) -> Iterator[None]:
+    """Turn what the library raises while it computes into a ModelError that names the folder: a graph and a tokenizer that don't fit …"""
+    try:
+        yield
+    except RuntimeError as error:
+        fix = "Does its tokenizer belong to it? Export it again"
+        raise ModelError(f"onnxruntime-genai can't compute with {folder}: {_first_line(error)}", fix=fix) from error
 
 
 def read_genai_config(folder: Path) -> dict[str, Any]:

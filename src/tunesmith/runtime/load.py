@@ -10,7 +10,7 @@ import torch
 
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods.adapters import load_adapter, merge_adapter
 from tunesmith.models.checks import read_config
 from tunesmith.models.heads import Head, is_encoder_decoder
@@ -73,6 +73,8 @@ def load(
         ModelError: when a part is missing, can't be read or doesn't fit the others.
         UsageError: for arguments that contradict each other.
     """
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}, but something has to compute", fix="Leave it out for as many as there are cores")
     if path is not None and (kind := export_kind(folder := Path(path).expanduser())) is not None:
         return load_export(
             folder,

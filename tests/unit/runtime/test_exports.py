@@ -211,6 +211,18 @@ def test_gguf_folders_that_can_not_be_run(gguf_folder: Path, tmp_path: Path) -> 
         load(folder)
 
 
+def test_a_tokenizer_that_does_not_fit_the_graph(genai_folder: Path) -> None:
+    runtime = loaded(genai_folder)
+    with pytest.raises(ModelError, match="onnxruntime-genai can't compute with"):
+        next(runtime.token_logits([[5, 100_000]]))
+    assert len(next(runtime.token_logits([[5, 6]]))) == 2
+
+
+def test_threads_below_one(genai_folder: Path) -> None:
+    with pytest.raises(UsageError, match="threads is 0, but something has to compute"):
+        load(genai_folder, threads=0)
+
+
 def test_what_kind_of_folder_it_is(tmp_path: Path) -> None:
     assert export_kind(tmp_path / "absent") is None
     assert export_kind(tmp_path) is None
