@@ -23,7 +23,7 @@ LORA = ("--method", "lora", "--per_device_train_batch_size", "32", "--no-verdict
 COMMON = (*LORA, "--learning_rate", "1e-3")
 CHAT = "<|im_start|>user\\n{text}<|im_end|>\\n<|im_start|>assistant\\n{label}<|im_end|>"
 BY_SPANS = ("--eval_strategy", "epoch", "--eval_metrics", "span_f1", "--metric_for_best_model", "span_f1")
-AS_TEXT = ("--text_template", CHAT, "--validation_fraction", "0", "--show_answers", "0")
+AS_TEXT = ("--task", "text-classification", "--text_template", CHAT, "--validation_fraction", "0", "--show_answers", "0")
 HEAD = ("--head", "--validation_fraction", "0.05", "--eval_strategy", "epoch", "--eval_metrics", "accuracy")
 
 
