@@ -79,7 +79,7 @@ def _turns_blanks(step: dict[str, Any]) -> bool:
     """Whether a step writes blanks as ``▁``, or splits at blanks that are none by then (Gemma's)."""
     if step["type"] == "Replace":
         return bool(step["pattern"] == {"String": " "} and step["content"] == _SPACE)
-    return step["type"] == "Split" and step["pattern"] == {"String": " "}
+    return bool(step["type"] == "Split" and step["pattern"] == {"String": " "})
 
 
 def _steps(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:

@@ -76,7 +76,8 @@ def _rule(step: dict[str, Any]) -> str | None:
     if step["type"] == "Digits":
         return r"\p{N}" if step["individual_digits"] else r"\p{N}+"
     if step["type"] == "Split" and step["behavior"] == "Isolated" and not step["invert"]:
-        return step["pattern"].get("Regex")
+        rule: str | None = step["pattern"].get("Regex")
+        return rule
     if step["type"] == "ByteLevel" and not step["add_prefix_space"]:
         return _GPT2 if step["use_regex"] else ""
     return None

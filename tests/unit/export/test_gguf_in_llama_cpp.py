@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,31 @@ def test_ids_of_sentencepiece_tokenizers(space_prefix: bool, tmp_path: Path) -> 
     tokenizer = sentencepiece_tokenizer(space_prefix=space_prefix)
     file = written(tiny_model("llama"), tokenizer, tmp_path)
     assert differing(tokenizer, file) == []
+
+
+def test_ids_behind_tokens_that_strip_blanks(tmp_path: Path) -> None:
+    """Phi-3's: llama.cpp strips what is behind special tokens in models of that name."""
+    content = json.loads(sentencepiece_tokenizer().backend_tokenizer.to_str())
+    number = max(token["id"] for token in content["added_tokens"]) + 1
+    for token in ("<|endoftext|>", "<|user|>", "<|end|>", "<|assistant|>"):
+        added = {"id": number, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        content["added_tokens"].append({**added, "special": True})
+        number += 1
+    for token in content["added_tokens"]:
+        token["rstrip"] = token["content"] not in ("<unk>", "<s>", "<|endoftext|>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), bos_token="<s>", eos_token="</s>")
+    running = load(written(tiny_model("llama"), tokenizer, tmp_path))
+    for text in ("<|user|>\n  Hello there<|end|>\n<|assistant|>\n", "<s> a <|endoftext|> b</s> c", " the <|end|>the"):
+        assert running.tokenize(text.encode(), add_bos=False, special=True) == tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_ids_of_added_tokens_that_are_text(tmp_path: Path) -> None:
+    """Gemma's rows of line breaks, and what a user adds: found in any text, special or not."""
+    tokenizer = sentencepiece_tokenizer(space_prefix=False)
+    tokenizer.add_tokens(["\n\n", "\n\n\n", "<label>", "▁▁"])
+    running = load(written(tiny_model("llama"), tokenizer, tmp_path))
+    for text in ("a\n\nb\n\n\n\nc", "the <label>x</label>", "two  blanks"):
+        assert running.tokenize(text.encode(), add_bos=False, special=False) == tokenizer(text, add_special_tokens=False).input_ids
 
 
 @pytest.mark.parametrize("adds_bos", [True, False])
