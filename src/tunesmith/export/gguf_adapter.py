@@ -18,6 +18,8 @@ from tunesmith.export.gguf_tensors import as_computed_there, tensor_names
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+#: Its name beside the base.
+ADAPTER_FILE = "adapter.gguf"
 _FIX = "Merge it: --precision q8_0"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import DataError, UsageError
-from tunesmith.export.gguf_adapter import write_gguf_adapter
+from tunesmith.export.gguf_adapter import ADAPTER_FILE, write_gguf_adapter
 from tunesmith.export.gguf_file import write_gguf
 from tunesmith.export.gguf_tensors import check_quant
 from tunesmith.export.ollama import write_modelfile
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.gguf"
 PROVIDER = "llama.cpp"
-ADAPTER_FILE = "adapter.gguf"
 #: Near to lossless, and half the size of float16.
 USUAL_PRECISION = "q8_0"
 #: The grid of training (``--quant_type``) and the format that it is.

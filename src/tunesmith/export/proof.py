@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.artifact import hash_file, model_files
 from tunesmith.errors import UserError
-from tunesmith.export.blame import audit_gguf, audit_onnx
+from tunesmith.export.blame import audit_onnx
 from tunesmith.export.certificate import Certificate, certify
 from tunesmith.export.decoder import MODEL_FILE, build_decoder
 from tunesmith.export.evaluation_set import MOST_ROWS
 from tunesmith.export.folder import model_sizes, write_extras
+from tunesmith.export.gguf_audit import audit_gguf
 from tunesmith.export.gguf_folder import MODEL_FILE as GGUF_FILE
 from tunesmith.export.gguf_folder import PROVIDER as LLAMA_CPP
 from tunesmith.export.on_grid import unmerged_model
