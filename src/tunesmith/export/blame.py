@@ -1,4 +1,4 @@
-"""Weights read back out of exported files: ONNX graphs of the model builder and of onnxruntime's quantizer, and GGUF files.
+"""Weights read back out of exported ONNX graphs: those of the model builder and of onnxruntime's quantizer.
 
 Legend: O outputs, I inputs, B blocks of a row; matrices are ``(O, I)``, as transformers stores them.
 """
@@ -35,19 +35,6 @@ def audit_onnx(file: Path, tuned: Callable[[], nn.Module], *, rounded: bool = Tr
         rounded, on_grid: see :class:`tunesmith.export.weights.Audit`.
     """
     return audit(onnx_weights(file), TunedWeights(tuned()), rounded=rounded, on_grid=on_grid)
-
-
-def audit_gguf(file: Path, tuned: Callable[[], nn.Module]) -> Audit:
-    """Compare the weights of a GGUF file, as transformers reads them, with the tuned model's.
-
-    The steps of its many block formats are not known here, so its weights are blamed, not judged.
-    """
-    from tunesmith.models.load import load_model
-    from tunesmith.models.sources import resolve_model
-
-    read = load_model(resolve_model(str(file)), dtype="float32", device="cpu")
-    values = ((name, parameter.detach().float().numpy(), None, float("inf")) for name, parameter in read.named_parameters())
-    return audit(values, TunedWeights(tuned()), rounded=False)
 
 
 def onnx_weights(file: Path) -> Iterator[Exported]:
