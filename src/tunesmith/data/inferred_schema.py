@@ -59,7 +59,8 @@ def fixed_sets(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str,
     """Yield the fields of an inferred schema that are from a fixed set, each with the number of its values."""
     if "enum" in schema:
         yield path or "the answer", len(schema["enum"])
-    for name, below in schema.get("properties", {}).items():
+    free = {re.sub(r"\\(.)", r"\1", pattern[1:-1]): below for pattern, below in schema.get("patternProperties", {}).items()}
+    for name, below in {**schema.get("properties", {}), **free}.items():
         yield from fixed_sets(below, f"{path}.{name}" if path else name)
     if "items" in schema:
         yield from fixed_sets(schema["items"], path)
@@ -74,15 +75,36 @@ def _schema_of(seen: list[_Seen]) -> dict[str, Any]:
         schema["enum"] = [*texts, *([None] if "null" in kinds else [])]
     objects = [one for one in seen if isinstance(one.value, dict)]
     if objects:
-        names = _field_order([list(one.value) for one in objects])
-        fields = {name: [_Seen(one.value[name], one.prompt) for one in objects if name in one.value] for name in names}
-        schema["properties"] = {name: _schema_of(found) for name, found in fields.items()}
-        schema["required"] = [name for name in names if len(fields[name]) == len(objects)]
-        schema["additionalProperties"] = False
+        schema |= _fields_of(objects)
     items = [_Seen(item, one.prompt) for one in seen if isinstance(one.value, list) for item in one.value]
     if items:
         schema["items"] = _schema_of(items)
     return schema
+
+
+def _fields_of(objects: Sequence[_Seen]) -> dict[str, Any]:
+    """Return the part of a schema that is about fields.
+
+    An answer is written in the order of ``properties``. Where rows don't agree on one, a field that comes too early would shut out another:
+    the fields that not every object has are then ``patternProperties``, which come behind the others in any order.
+    """
+    written = [list(one.value) for one in objects]
+    names = _field_order(written)
+    place = {name: number for number, name in enumerate(names)}
+    agreed = all(place[earlier] < place[later] for row in written for earlier, later in pairwise(row))
+    fields = {name: [_Seen(one.value[name], one.prompt) for one in objects if name in one.value] for name in names}
+    required = [name for name in names if len(fields[name]) == len(objects)]
+    ordered = names if agreed else required
+    schema: dict[str, Any] = {"properties": {name: _schema_of(fields[name]) for name in ordered}}
+    free = {_exactly(name): _schema_of(fields[name]) for name in names if name not in ordered}
+    if free:
+        schema["patternProperties"] = free
+    return {**schema, "required": required, "additionalProperties": False}
+
+
+def _exactly(name: str) -> str:
+    """Return the pattern of one name, as JSON schema's regular expressions have it."""
+    return "^" + re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) + "$"
 
 
 def _kinds(seen: Sequence[_Seen]) -> list[str]:

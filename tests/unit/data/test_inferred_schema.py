@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import ValidationError, validate
 
+from tunesmith.data.answer_grammar import keep_to, schema_grammar
 from tunesmith.data.inferred_schema import fixed_sets, infer_schema
 
 ANSWERS = [
@@ -43,7 +44,44 @@ def test_whole_numbers_and_nulls_are_no_rule_until_there_are_enough() -> None:
 def test_fields_come_in_the_order_that_all_rows_agree_on() -> None:
     """A grammar takes fields in this order alone: ``b`` was seen last, and stands between ``a`` and ``c`` in its row."""
     assert list(schema_of([{"a": 1, "c": 1}, {"c": 1, "d": 1}, {"a": 1, "b": 1, "c": 1}])["properties"]) == ["a", "b", "c", "d"]
-    assert list(schema_of([{"b": 1, "a": 1}, {"a": 1, "b": 1}])["properties"]) == ["b", "a"], "rows that disagree: as first seen"
+    assert list(schema_of([{"b": 1, "a": 1}, {"a": 1, "b": 1}])["properties"]) == ["b", "a"], "all have both: as first seen"
+
+
+def test_fields_whose_order_rows_disagree_on_may_come_in_any() -> None:
+    """A fixed order would shut ``a`` out behind ``b.c``; all answers can be written as the rows write them."""
+    answers = [{"id": 1, "a": "x", "b.c": "x"}, {"id": 1, "b.c": "y", "a": "x"}, {"id": 2}, {"id": 3, 'd "\\(e)': "ü"}]
+    schema = schema_of(answers)
+    assert list(schema["properties"]) == schema["required"] == ["id"]
+    texts = [json.dumps(answer, ensure_ascii=False) for answer in answers]
+    assert keep_to(schema_grammar(schema), texts) == [True] * 4
+    for answer in answers:
+        validate(answer, schema)
+    for wrong in ({"id": 1, "bxc": "x"}, {"id": 1, "a": 1}, {"a": "x"}):
+        with pytest.raises(ValidationError):
+            validate(wrong, schema)
+    assert keep_to(schema_grammar(schema), ['{"id": 1, "bxc": "x"}', '{"id": 1, "a": 1}', '{"a": "x"}']) == [False] * 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_training_answer_can_be_written_as_it_is(seed: int) -> None:
+    """Whatever the rows hold, as long as they put their fields in one order."""
+    draw = random.Random(seed)
+
+    def value(depth: int) -> Any:
+        kind = draw.choice(["text", "number", "truth", "none", *(["list", "object"] if depth else [])])
+        if kind == "list":
+            return [value(depth - 1) for _ in range(draw.randrange(3))]
+        if kind == "object":
+            return {name: value(depth - 1) for name in sorted(draw.sample(["a", "b c", "ü", "x.y", 'q"'], draw.randrange(4)))}
+        return {"text": draw.choice(["", "x", 'with "quotes"\n', "größer"]), "number": draw.choice([1, -2.5, 1e30]), "truth": True}.get(
+            kind
+        )
+
+    answers = [json.dumps(value(3), ensure_ascii=False) for _ in range(120)]
+    schema = infer_schema(answers, ["what?"] * 120)
+    assert keep_to(schema_grammar(schema), answers) == [True] * 120
+    for answer in answers:
+        validate(json.loads(answer), schema)
 
 
 def fields(values: Sequence[str | None], prompts: Sequence[str] | None = None) -> dict[str, Any]:
@@ -102,3 +140,5 @@ def test_names_of_slots_become_a_fixed_set_and_their_values_do_not() -> None:
     schema = schema_of(answers, ["what?"] * 200)
     assert schema["items"]["properties"] == {"slot": {"type": "string", "enum": ["city", "time"]}, "value": {"type": "string"}}
     assert list(fixed_sets(schema)) == [("slot", 2)]
+    moods = [{"mood": draw.choice(COLOURS), "x": 1} if number % 2 else {"x": 1, "mood": COLOURS[0]} for number in range(400)]
+    assert list(fixed_sets(schema_of([*moods, {"x": 1}, {"mood": COLOURS[1]}], ["what?"] * 402))) == [("mood", 10)]
