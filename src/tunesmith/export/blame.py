@@ -60,7 +60,7 @@ def onnx_weights(file: Path) -> Iterator[Exported]:
         if name.endswith("_quantized") and f"{name.removesuffix('_quantized')}_scale" in stored:
             yield read.channels(name, transposed=name in products)
         elif tensor.data_type in (1, *_HALF) and tensor.dims and any(part in name for part in ("weight", "bias", "lora_")):
-            yield read.floats(name, transposed=len(tensor.dims) == 2 and (name in products or "lora_" in name))
+            yield read.floats(name, transposed=len(tensor.dims) == 2 and name in products)
 
 
 class _Reader:
@@ -164,9 +164,7 @@ def layer_name(name: str) -> str:
 
     ``model.layers.0.attn.qkv_proj.MatMul.weight_Q4`` -> ``model.layers.0.attn.qkv_proj.weight``
     """
-    plain = name.lstrip("/").replace("/", ".")
-    if plain.endswith(("lora_A", "lora_B")):
-        plain += ".weight"
+    plain = re.sub(r"\.lora_([AB])\.int8$", r".lora_\1.weight", name.lstrip("/"))
     plain = re.sub(r"\.weight_(Q\d+\w*|quant|scales|DQ_Q\d+)$", ".weight", plain)
     plain = re.sub(r"_(Q\d+)(G\d+)?$", "", plain)
     return re.sub(r"\.(MatMul|Add)(_Q\d+)?\.", ".", plain)

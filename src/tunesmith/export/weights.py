@@ -91,9 +91,9 @@ class Audit:
         changed = [layer for layer in self.layers if self._is_changed(layer)]
         if not changed:
             return None
-        worst = max(changed, key=lambda layer: layer.relative if layer.overrun is None or self.on_grid else layer.overrun)
+        worst = max(changed, key=lambda layer: layer.relative if layer.overrun is None or self._must_be_equal(layer) else layer.overrun)
         others = f", and those of {len(changed) - 1} more layers too" if len(changed) > 1 else ""
-        if worst.overrun is not None and not self.on_grid:
+        if worst.overrun is not None and not self._must_be_equal(worst):
             return (
                 f"a weight of layer {worst.name} is {worst.overrun:.1f} times as far off the tuned model's as rounding can be: it was "
                 f"changed, not rounded{others}"
@@ -104,9 +104,13 @@ class Audit:
         )
 
     def _is_changed(self, layer: LayerError) -> bool:
-        if layer.overrun is None or self.on_grid:
+        if layer.overrun is None or self._must_be_equal(layer):
             return layer.differs
         return self.rounded and not layer.overrun <= MOST_OVERRUN
+
+    def _must_be_equal(self, layer: LayerError) -> bool:
+        """Whether a quantized matrix has to be the tuned model's own; an adapter beside weights on the grid is rounded as others are."""
+        return self.on_grid and ".lora_" not in layer.name
 
     def blame(self) -> str:
         """Return the layer that lost most, in words; empty where no layer could be matched."""
@@ -130,7 +134,7 @@ def _percent(share: float) -> str:
 
 def audit(
     exported: Iterable[tuple[str, Weight, Weight | None, float]],
-    expected: Callable[[str], Weight | None],
+    expected: Callable[[str, tuple[int, ...]], Weight | None],
     *,
     rounded: bool = True,
     on_grid: bool = False,
@@ -139,15 +143,15 @@ def audit(
 
     Args:
         exported: name, values, how far rounding can move each (None in floating point), and how exact floats are.
-        expected: name -> the tuned model's values, None where the name says nothing.
+        expected: name and shape -> the tuned model's values, None where they say nothing.
         rounded, on_grid: see :class:`Audit`.
     """
     import numpy as np
 
     found, unmatched = [], []
     for name, values, reach, exact_to in exported:
-        right = expected(name)
-        if right is None or right.shape != values.shape:
+        right = expected(name, values.shape)
+        if right is None:
             unmatched.append(name)
             continue
         difference = np.abs(values - right)
@@ -193,57 +197,69 @@ class TunedWeights:
         self._scaling = _lora_scaling(model)
         self._tied = _plain_name(_embedding_name(model))
 
-    def __call__(self, name: str) -> Weight | None:
-        """Return the values that an exported weight of this name should have, None where no weight of the model fits."""
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Weight | None:
+        """Return the values that an exported weight of this name and shape should have, None where no weight of the model fits."""
+        return next((found for found in self._candidates(name) if found.shape == shape), None)
+
+    def _candidates(self, name: str) -> Iterator[Weight]:
+        """Yield what a name can mean: a weight of the model, several computed as one, or a part of one that the model has as one."""
         import numpy as np
 
-        if (found := self._first(_names_in_model(name))) is not None:
-            return found
-        layer, _, leaf = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")
+        yield from (self._array(one) for one in _names_in_model(name) if one in self._values)
+        layer, _, kind = name.rpartition(".")
+        around, _, leaf = layer.rpartition(".")
         if leaf in ("lora_A", "lora_B"):
-            return self._low_rank(layer, leaf)
-        kind = name.rpartition(".")[2]
-        around = layer + "." if layer else ""
+            yield from self._low_rank(around, leaf)
+        start = around + "." if around else ""
         if leaf in _TOGETHER:
-            return self._joined([f"{around}{one}.{kind}" for one in _TOGETHER[leaf]])
+            yield from self._joined([f"{start}{one}.{kind}" for one in _TOGETHER[leaf]])
         if leaf in _TOGETHER["gate_up_proj"]:
-            both = self._first(_names_in_model(f"{around}gate_up_proj.{kind}"))
-            return None if both is None else np.split(both, 2)[_TOGETHER["gate_up_proj"].index(leaf)]
+            for both in self._of(_names_in_model(f"{start}gate_up_proj.{kind}")):
+                yield np.split(both, 2)[_TOGETHER["gate_up_proj"].index(leaf)]
         if name == "lm_head.weight":
-            return self._first([self._tied])
-        return self._first(["model.norm.weight"]) if "final_norm" in name else None  # the graph counts it as one more layer
+            yield from self._of([self._tied])
+        if "final_norm" in name:  # the graph counts it as one more layer
+            yield from self._of(["model.norm.weight"])
 
-    def _joined(self, names: Sequence[str]) -> Weight | None:
+    def _joined(self, names: Sequence[str]) -> Iterator[Weight]:
         import numpy as np
 
-        parts = [self(name) for name in names]
-        return None if any(part is None for part in parts) else np.concatenate([part for part in parts if part is not None])
+        parts = [next(self._candidates(name), None) for name in names]
+        if all(part is not None for part in parts):
+            yield np.concatenate([part for part in parts if part is not None])
 
-    def _low_rank(self, layer: str, leaf: str) -> Weight | None:
-        """A or B of layers that the graph computes as one: A below A, B on the diagonal; layers without an adapter are left out of A."""
+    def _low_rank(self, layer: str, leaf: str) -> Iterator[Weight]:
+        """A or B of all layers that a graph computes in one product with this one: A below A, B on the diagonal."""
         import numpy as np
 
         around, _, name = layer.rpartition(".")
-        members = [f"{around}.{one}" for one in _TOGETHER.get(name, ())]
-        found = [(one, self(f"{one}.lora_A.weight"), self(f"{one}.lora_B.weight")) for one in members]
-        ranks = [0 if a is None else len(a) for _, a, _ in found]
-        if not any(ranks):
-            return None
+        members = next((names for packed, names in _TOGETHER.items() if name in (packed, *names)), ())
+        parts = [self._adapted(f"{around}.{one}") for one in members]
+        rank = sum(len(a) for _, a, _ in parts)
+        if not rank or any(not width for width, _, _ in parts):
+            return
         if leaf == "lora_A":
-            return np.concatenate([a for _, a, _ in found if a is not None])
-        blocks = []
-        for place, (one, _, b) in enumerate(found):
-            whole = self(f"{one}.weight")
-            if whole is None:
-                return None
-            block = np.zeros((len(whole), sum(ranks)), dtype=np.float32)
-            if b is not None:
-                block[:, sum(ranks[:place]) : sum(ranks[: place + 1])] = b
-            blocks.append(block)
-        return np.concatenate(blocks)
+            yield np.concatenate([a for _, a, _ in parts])
+            return
+        whole, row, column = np.zeros((sum(width for width, _, _ in parts), rank), dtype=np.float32), 0, 0
+        for width, a, b in parts:
+            whole[row : row + width, column : column + len(a)] = b
+            row, column = row + width, column + len(a)
+        yield whole
 
-    def _first(self, names: Iterable[str]) -> Weight | None:
-        return next((self._array(name) for name in names if name in self._values), None)
+    def _adapted(self, layer: str) -> tuple[int, Weight, Weight]:
+        """Outputs of a layer, its A and its B; both empty where it has no adapter, and no outputs where there is no such layer."""
+        import numpy as np
+
+        parts = ("weight", "lora_A.weight", "lora_B.weight")
+        weight, a, b = (next(self._of(_names_in_model(f"{layer}.{part}")), None) for part in parts)
+        if weight is None:
+            return 0, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        none = np.zeros((0, weight.shape[1]), np.float32), np.zeros((len(weight), 0), np.float32)
+        return (len(weight), *none) if a is None or b is None else (len(weight), a, b)
+
+    def _of(self, names: Iterable[str]) -> Iterator[Weight]:
+        return (self._array(name) for name in names if name in self._values)
 
     def _array(self, name: str) -> Weight:
         values: Weight = self._values[name].detach().float().cpu().numpy()

@@ -112,7 +112,7 @@ def test_calibrated_weights_are_blamed_but_not_judged(built: dict[str, Path]) ->
         ("model.layers.0.attn.qkv_proj.MatMul.weight_Q4", "model.layers.0.attn.qkv_proj.weight"),
         ("model.layers.3.attn.q_proj.Add.bias", "model.layers.3.attn.q_proj.bias"),
         ("lm_head.MatMul.weight", "lm_head.weight"),
-        ("/model/layers.0/attn/qkv_proj/lora_A", "model.layers.0.attn.qkv_proj.lora_A.weight"),
+        ("model.layers.0.self_attn.q_proj.lora_A.int8", "model.layers.0.self_attn.q_proj.lora_A.weight"),
         ("model.embed_tokens.weight", "model.embed_tokens.weight"),
     ],
 )
@@ -149,7 +149,9 @@ def test_blocks_are_read_as_onnxruntime_computes_them(tmp_path: Path, bits: int,
 
 def test_what_no_name_says_is_counted() -> None:
     weight = np.ones((2, 2), dtype=np.float32)
-    found = audit([("a.weight", weight, None, 1e-5), ("b.weight", weight, None, 1e-5)], {"a.weight": weight * 2}.get)
+    found = audit(
+        [("a.weight", weight, None, 1e-5), ("b.weight", weight, None, 1e-5)], lambda name, shape: weight * 2 if name == "a.weight" else None
+    )
     assert found.unmatched == ("b.weight",)
     assert (
         found.blame()
@@ -165,14 +167,18 @@ def test_an_adapter_beside_the_weights_is_compared_as_the_graph_has_it() -> None
     torch.manual_seed(0)
     model = get_peft_model(tiny_model("llama"), LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     weights = TunedWeights(model)
+    shapes = {"A": (4, 32), "B": (64, 4)}
     layer = model.base_model.model.model.layers[0].self_attn
-    a, b = (weights(f"model.layers.0.attn.qkv_proj.lora_{which}.weight") for which in "AB")
+    a, b = (weights(f"model.layers.0.self_attn.q_proj.lora_{which}.weight", shapes[which]) for which in "AB")
     assert a is not None
     assert b is not None
     joined = b @ a
     for place, part in ((slice(0, 32), layer.q_proj), (slice(48, 64), layer.v_proj)):
         np.testing.assert_allclose(joined[place], part.get_delta_weight("default").detach().numpy(), rtol=1e-5, atol=1e-6)
     assert not joined[32:48].any()  # k has no adapter
-    whole = weights("model.layers.0.attn.qkv_proj.weight")
+    alone = weights("model.layers.0.self_attn.q_proj.lora_A.weight", (2, 32))
+    assert alone is not None
+    np.testing.assert_array_equal(alone, a[:2])
+    whole = weights("model.layers.0.attn.qkv_proj.weight", (64, 32))
     assert whole is not None
     np.testing.assert_array_equal(whole[:32], layer.q_proj.base_layer.weight.detach().numpy())
