@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, pre_tokenizers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from sentencepiece_tokenizers import sentencepiece_tokenizer
-from tiny_models import BOS, EOS, FAMILIES, PAD, START, tiny_model, tiny_tokenizer
+from tiny_models import BOS, EOS, FAMILIES, MAX_LENGTH, PAD, START, VOCAB_SIZE, tiny_model, tiny_tokenizer
 from tunesmith.export.gguf_file import write_gguf
 from tunesmith.export.gguf_splitting import SPLITTINGS
 
@@ -99,6 +100,22 @@ def test_logits_are_those_of_pytorch(family: str, changes: dict[str, Any], tmp_p
     model = with_random_biases(tiny_model(family, **changes))
     # llama.cpp looks Gemma's activation up in a table of half precision
     assert distance(model, written(model, tiny_tokenizer(), tmp_path)) < (1e-2 if family.startswith("gemma") else 1e-4)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "smollm3": {"num_hidden_layers": 4, "tie_word_embeddings": True},  # every fourth layer goes without rotary embedding
+    "gemma": {"head_dim": 8, "tie_word_embeddings": True},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_logits_of_families_beside_those_named(kind: str, tmp_path: Path) -> None:
+    sizes = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "max_position_embeddings": MAX_LENGTH, "pad_token_id": 0, "initializer_range": 0.15}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**sizes, **OTHERS[kind]}), dtype=torch.float32).eval()
+    assert distance(with_random_biases(model), written(model, tiny_tokenizer(), tmp_path)) < (1e-2 if kind == "gemma" else 1e-4)
 
 
 @pytest.mark.parametrize(("quant", "bound"), [("f16", 0.01), ("bf16", 0.1), ("q8_0", 0.2)])
