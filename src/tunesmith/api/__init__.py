@@ -14,6 +14,7 @@ from tunesmith.api.evaluation import evaluate, evaluate_benchmarks, evaluate_mod
 from tunesmith.api.exporting import optimize
 from tunesmith.api.merging import merge
 from tunesmith.api.rating import rate, rating_summary
+from tunesmith.api.recovering import recover
 from tunesmith.api.reporting import compare, diagnose, report
 from tunesmith.api.training import finetune
 
@@ -40,6 +41,7 @@ __all__ = [
     "rating_summary",
     "read_rows",
     "read_schema",
+    "recover",
     "report",
     "split_data",
     "tune_session_params",

@@ -11,7 +11,7 @@ from tunesmith.artifact import Manifest, read_manifest
 from tunesmith.errors import UsageError
 
 if TYPE_CHECKING:
-    from tunesmith.train.finetune import FinetuneResult
+    from tunesmith.train.results import FinetuneResult
 
 log = logging.getLogger(__name__)
 

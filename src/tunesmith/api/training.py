@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tunesmith.config.finetune import FinetuneOptions
     from tunesmith.runtime.protocol import Runtime
-    from tunesmith.train.finetune import FinetuneResult
+    from tunesmith.train.results import FinetuneResult
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from tunesmith.cli.output import print_json
 from tunesmith.config.finetune import FinetuneOptions
 
 if TYPE_CHECKING:
-    from tunesmith.train.finetune import FinetuneResult
+    from tunesmith.train.results import FinetuneResult
 
 
 def run(given: Given, as_json: bool) -> int:

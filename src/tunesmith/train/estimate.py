@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+
+from tunesmith.errors import TunesmithError
 
 GIB = 2**30
 
@@ -85,3 +88,16 @@ def advice(estimate: MemoryEstimate, *, batch_size: int, checkpointing: bool, me
         "; ".join(f"{name} saves about {saved * OVERHEAD / GIB:.1f} GiB" for saved, name in knobs if saved > 0.05 * GIB)
         or "a smaller model"
     )
+
+
+class OutOfMemory(TunesmithError):
+    """Memory ran out while training with batches of ``batch_size``."""
+
+    def __init__(self, message: str, *, batch_size: int) -> None:
+        super().__init__(message)
+        self.batch_size = batch_size
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, the machine's or the GPU's, ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

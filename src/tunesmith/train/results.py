@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,35 @@ from tunesmith.models.sources import ModelSource
 from tunesmith.run_folder import MODEL_CARD, OF_FINISHED_RUN
 from tunesmith.train.answers import Example
 from tunesmith.train.model_card import model_card, with_verdict
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What ``finetune`` returns.
+
+    Attributes:
+        output_path: the run's folder; ``adapter_path`` and ``model_path`` are in it (no adapter after ``full``).
+        metrics: validation figures before (``base_…``) and after training, the last training loss.
+        steps, kept_step: steps taken, and the one whose weights are kept.
+        words: how it went, in sentences.
+        examples: answers before and after.
+        training_s: seconds of training steps; ``peak_memory_gib``: most memory held.
+        verdict: whether it was worth it, as plain values; None where nobody judged.
+        report_path: a page that tells all this, where one was written.
+    """
+
+    output_path: Path
+    adapter_path: Path | None
+    model_path: Path
+    metrics: Mapping[str, float]
+    steps: int
+    kept_step: int
+    words: tuple[str, ...]
+    examples: tuple[Example, ...]
+    training_s: float
+    peak_memory_gib: float
+    verdict: Mapping[str, Any] | None = None
+    report_path: Path | None = None
 
 
 def save_results(
