@@ -67,6 +67,7 @@ def segment_tokenizer() -> PreTrainedTokenizerFast:
         special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in (BOS, EOS)],
     )
     tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # so that a saved one says it too
     return tokenizer
 
 
