@@ -58,7 +58,7 @@ class Probe:
 
 def make_probe(base: TorchRuntime) -> Probe:
     """Return the texts of the probe, the chat answers as the base model gives them now (greedy)."""
-    from tunesmith.runtime.load import untuned_template
+    from tunesmith.runtime.untuned import untuned_template
 
     tokenizer = base.tokenizer
     texts = {"documentation": _documentation(tokenizer), "chat": _chat(base, untuned_template(tokenizer, base.model))}

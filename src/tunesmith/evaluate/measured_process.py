@@ -6,6 +6,7 @@ Every line it writes to standard output is one JSON object: first what loading t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -79,7 +80,7 @@ class MeasuredProcess:
         }
         command = [sys.executable, "-m", "tunesmith.evaluate.measured_process", json.dumps(settings)]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", errors="replace")
         self._said: deque[str] = deque(maxlen=20)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -92,8 +93,9 @@ class MeasuredProcess:
         self._process.wait()
         self._listener.join()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+            with contextlib.suppress(OSError):  # what was written to a process that has ended can't be flushed
+                if pipe is not None:
+                    pipe.close()
 
     def loaded(self) -> Loaded:
         """Wait until the model is loaded.
@@ -106,8 +108,9 @@ class MeasuredProcess:
     def repeat(self, seed: int) -> Pace:
         """Time one prompt and its answer; see `tunesmith.evaluate.pace.measure`."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{seed}\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(OSError):  # a process that has ended reads nothing; what it left to say is found below
+            self._process.stdin.write(f"{seed}\n")
+            self._process.stdin.flush()
         answer = self._answer()
         return Pace(answer["prefill_s"], tuple(answer["token_s"]), answer["rss_mib"])
 

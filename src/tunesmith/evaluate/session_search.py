@@ -48,7 +48,7 @@ class TunedSession:
         session_options: those that were found best, whole.
         gain: how much faster than before, as a part: 0.1 is a tenth. Measured again at the end, against the settings of before.
         written: whether ``genai_config.json`` was changed; not where nothing was gained.
-        trials: what was tried, with the seconds of one prompt and answer.
+        trials: what was tried, as far as it differs from the present settings, with the seconds of one prompt and answer.
     """
 
     path: Path
@@ -85,7 +85,8 @@ def tune_session(
     trials: list[tuple[dict[str, Any], float]] = []
     for change in _changes(best):
         found, seconds = race.run([best, {**best, **change}])
-        trials.append(({**best, **change}, seconds[1]))
+        tried = {**best, **change}
+        trials.append(({name: value for name, value in tried.items() if before.get(name) != value}, seconds[1]))
         log.info("%s: %+.1f %%", _as_text(change), 100 * (seconds[0] / seconds[1] - 1))
         if seconds[1] < seconds[0] * (1 - _WORTH_KEEPING) and _wins(found):
             best = {**best, **change}
@@ -147,7 +148,7 @@ class _Race:
 
 def _wins(found: Sequence[Sequence[float]]) -> bool:
     """Return whether the second was faster in more than two thirds of the rounds."""
-    faster = sum(after < before for before, after in zip(*found, strict=True))
+    faster: int = sum(after < before for before, after in zip(*found, strict=True))
     return 3 * faster > 2 * len(found[0])
 
 

@@ -28,7 +28,7 @@ def model_size(runtime: Runtime) -> dict[str, float]:
     Of a model in files (ONNX, GGUF) the bytes of the files, whose parameters nobody counts.
     """
     model = getattr(runtime, "model", None)
-    in_files = next((found.size_bytes for found in (runtime, model) if hasattr(found, "size_bytes")), None)
+    in_files = getattr(runtime, "size_bytes", getattr(model, "size_bytes", None))
     if in_files is not None:
         return {"size_bytes": float(in_files)}
     if model is None:

@@ -16,8 +16,9 @@ from tunesmith.evaluate.finished_run import read_rows
 from tunesmith.methods.adapters import BOTTLENECK_CONFIG, load_adapter, merge_adapter
 from tunesmith.models.heads import is_encoder_decoder
 from tunesmith.models.load import load_model
-from tunesmith.runtime.load import base_head, headed_task, tokenizer_of, untuned_template
+from tunesmith.runtime.load import base_head, headed_task, tokenizer_of
 from tunesmith.runtime.places import Places, find_places, grid_warning, run_folder, stored_task, stored_template
+from tunesmith.runtime.untuned import untuned_template
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 from tiny_models import MAX_LENGTH, VOCAB_SIZE, save_tiny, tiny_model, tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord, write_task
 from tunesmith.data.templates import Template
-from tunesmith.errors import UsageError, UserError
+from tunesmith.errors import ModelError, UsageError, UserError
 from tunesmith.evaluate import session_search
 from tunesmith.evaluate.bench import bench
 from tunesmith.evaluate.measured_process import Loaded, MeasuredProcess
@@ -69,8 +69,12 @@ def test_an_artifact_in_its_own_process(tmp_path: Path) -> None:
 
 
 def test_an_artifact_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no model folder"):
-        bench([str(tmp_path / "absent")], repeats=1)
+    with MeasuredProcess(str(tmp_path / "absent"), prompt_tokens=4, new_tokens=1) as process:
+        with pytest.raises(UserError, match="there is no model folder"):
+            process.loaded()
+        process._process.wait()
+        with pytest.raises(ModelError, match="absent ended with status 0: it said nothing"):
+            process.repeat(1)
     with pytest.raises(UsageError, match="there is nothing to measure"):
         bench([])
 

@@ -20,10 +20,11 @@ from tunesmith.errors import ModelError, UsageError
 from tunesmith.methods import build_method
 from tunesmith.methods.protocol import Method
 from tunesmith.models.save import place_model
-from tunesmith.runtime.load import load, untuned_template
+from tunesmith.runtime.load import load
 from tunesmith.runtime.low_rank import LowRankLinear
 from tunesmith.runtime.places import find_places, grid_warning, stored_template
 from tunesmith.runtime.torch_runtime import TorchRuntime
+from tunesmith.runtime.untuned import untuned_template
 
 TEMPLATE = Template(kind="text", text="Text: {text}\nLabel: {label}", answer_column="label", stop_tokens=("<|im_end|>",))
 PROMPTS = ["The train leaves", "Could you?", "happy"]
