@@ -165,6 +165,9 @@ def rule_out(logits: Tensor, followers: Sequence[Follower | None]) -> Tensor:
 class Holding:
     """A logits processor of transformers that holds the rows of one batch to a grammar.
 
+    The model's own settings come first: a token that they force (BART's first and last ones) is none of the grammar's, and what would keep
+    a whole answer from ending (a least length) is overruled.
+
     Args:
         constraint: the grammar.
         num_rows: B.
@@ -172,16 +175,20 @@ class Holding:
 
     def __init__(self, constraint: Constraint, num_rows: int) -> None:
         self._followers = [constraint.follow() for _ in range(num_rows)]
-        self._started = False
+        self._chooses = [False] * num_rows  # whether the last token of a row was chosen among those of its grammar
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the scores ``(B, V)`` of the next tokens; the last of ``input_ids`` ``(B, T)`` were chosen by the scores before."""
-        if self._started:
-            for follower, token in zip(self._followers, input_ids[:, -1].tolist(), strict=True):
-                if not follower.is_complete:
-                    follower.take(token)
-        self._started = True
-        return rule_out(scores, self._followers)
+        for follower, token, chosen in zip(self._followers, input_ids[:, -1].tolist(), self._chooses, strict=True):
+            if chosen and not follower.is_complete:
+                follower.take(token)
+        held = rule_out(scores, self._followers)
+        nothing_left = (held.amax(dim=-1) == float("-inf")).tolist()
+        for row, (follower, is_forced) in enumerate(zip(self._followers, nothing_left, strict=True)):
+            if is_forced:
+                held[row] = rule_out(torch.zeros_like(scores[row : row + 1]), [follower])[0] if follower.is_complete else scores[row]
+        self._chooses = [not is_forced for is_forced in nothing_left]
+        return held
 
 
 def _tokens_of(tokenizer: PreTrainedTokenizerBase, stop_ids: tuple[int, ...]) -> LLTokenizer:

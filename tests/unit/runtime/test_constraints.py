@@ -116,6 +116,19 @@ def test_encoder_decoders(family: str, settings: dict[str, Any]) -> None:
     assert all(answer.stopped for answer in constant)
 
 
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "seed": 5}])
+def test_an_encoder_decoder_with_settings_of_its_own(settings: dict[str, Any]) -> None:
+    """BART's summarizers force their first and last token and a least length."""
+    bart = tiny_encoder_decoder("bart")
+    tokenizer = tiny_tokenizer()
+    bart.generation_config.update(forced_bos_token_id=tokenizer.bos_token_id, forced_eos_token_id=tokenizer.eos_token_id, min_length=40)
+    model = SequenceRuntime(bart, tokenizer, TEMPLATE, TASK)
+    constant = model.with_schema({"const": {"a": 1}}).generate(PROMPTS[:2], **settings)
+    assert [json.loads(answer.text) for answer in constant] == [{"a": 1}] * 2
+    cut = model.with_schema({"type": "string", "minLength": 50}).generate(PROMPTS[:2], max_new_tokens=12, **settings)
+    assert all(answer.text.startswith('"') for answer in cut)
+
+
 def without_braces() -> PreTrainedTokenizerFast:
     vocabulary = {"</s>": 0, "<unk>": 1, **{character: number for number, character in enumerate("abcdefghij", 2)}}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
