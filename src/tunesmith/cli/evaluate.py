@@ -26,7 +26,7 @@ def run(given: Given, as_json: bool) -> int:
     from tunesmith import api
 
     options = resolve(EvaluateOptions, [(FLAG, given)]).options
-    loading = {name: getattr(options, name) for name in ("adapter_path", "device", "trust_remote_code", "revision", "token")}
+    loading = {name: getattr(options, name) for name in ("adapter_path", "device", "trust_remote_code", "revision", "token", "threads")}
     loading["dtype"] = options.torch_dtype
     if options.benchmarks is not None:
         _refuse(given, ("data_files", *_ONLY_TEST_SETS), "--benchmarks, which brings its own test set")

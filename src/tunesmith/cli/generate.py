@@ -147,7 +147,7 @@ def held(runtime: Runtime, options: GenerateOptions, schema: Mapping[str, Any] |
 
 def load_options(options: SamplingOptions) -> dict[str, Any]:
     """Return the options of loading as the Python interface takes them."""
-    names = ("adapter_path", "revision", "token", "device", "trust_remote_code")
+    names = ("adapter_path", "revision", "token", "device", "trust_remote_code", "threads")
     return {"dtype": options.torch_dtype, **{name: getattr(options, name) for name in names}}
 
 

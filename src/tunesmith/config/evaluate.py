@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunesmith.config.declare import option
 from tunesmith.config.generate import adapter_path_option
-from tunesmith.config.model import ModelOptions
+from tunesmith.config.model import ModelOptions, threads_option
 
 DATA, METRICS, BENCHMARKS, RESULT = "Test set", "Measuring", "Benchmarks", "Result"
 
@@ -13,6 +13,7 @@ class EvaluateOptions(ModelOptions):
     """What ``tunesmith evaluate`` can be told."""
 
     adapter_path: str | None = adapter_path_option()
+    threads: int | None = threads_option()
     data_files: tuple[str, ...] | None = option(
         None,
         "Files of the test set, with the columns of training and the right answers.",

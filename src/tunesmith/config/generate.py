@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunesmith.config.declare import option
-from tunesmith.config.model import MODEL, ModelOptions, SourceOptions
+from tunesmith.config.model import MODEL, ModelOptions, SourceOptions, threads_option
 
 PROMPTS, SAMPLING, RESULT = "Prompts", "Sampling", "Result"
 
@@ -18,6 +18,7 @@ class SamplingOptions(ModelOptions):
     """How the next token is chosen."""
 
     adapter_path: str | None = adapter_path_option()
+    threads: int | None = threads_option()
     max_new_tokens: int = option(256, "Most tokens of an answer.", group=SAMPLING, at_least=1)
     temperature: float = option(0.0, "0: always the likeliest token; higher: more varied.", group=SAMPLING, at_least=0)
     top_p: float = option(1.0, "Choose among the likeliest tokens that together have this probability.", group=SAMPLING, above=0, at_most=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from tunesmith.config.declare import Options, option
 
@@ -36,3 +36,8 @@ class ModelOptions(SourceOptions):
         "auto", "Number format of the weights; auto: bfloat16 where the hardware multiplies it, float32 elsewhere.", group=MODEL
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "Where to compute; auto: a GPU when there is one.", group=MODEL)
+
+
+def threads_option() -> Any:
+    """Declare how many threads run a model."""
+    return option(None, "Threads of the CPU that run the model.", group=MODEL, at_least=1, default_text="the physical cores")

@@ -17,7 +17,8 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_prompt_is_streamed(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "say hello", "-m", "out", "-a", "ad", "--temperature", "0.7", "--top-p=.9", "--seed", "3"]) == 0
+    words = ["-m", "out", "-a", "ad", "--temperature", "0.7", "--top-p=.9", "--seed", "3", "--threads", "2"]
+    assert main(["generate", "say hello", *words]) == 0
     assert capsys.readouterr().out == "SAY HELLO \n"
     assert fake_api.calls["load"] == {
         "path": "out",
@@ -27,6 +28,7 @@ def test_a_prompt_is_streamed(fake_api: Any, capsys: pytest.CaptureFixture[str])
         "dtype": "auto",
         "device": "auto",
         "trust_remote_code": False,
+        "threads": 2,
     }
     assert fake_api.runtime.calls == [{"prompts": ["say hello"], "max_new_tokens": 256, "temperature": 0.7, "top_p": 0.9, "seed": 3}]
 
