@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, DynamicCache, EncoderDecoderCache, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput
 
-from tunesmith.runtime.onnx_session import Graph
+from tunesmith.runtime.onnx_session import Graph, config_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -75,7 +75,7 @@ class GraphSequenceModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc
             ModelError: when a file is missing or damaged.
         """
         encoder, decoder = (Graph(folder / name, provider=provider, threads=threads) for name in (ENCODER_FILE, DECODER_FILE))
-        model: GraphSequenceModel = cls(AutoConfig.from_pretrained(folder), encoder, decoder)
+        model: GraphSequenceModel = cls(config_of(folder), encoder, decoder)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
         model.eval()

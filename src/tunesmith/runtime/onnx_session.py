@@ -81,6 +81,19 @@ class GraphModel(nn.Module):
         self.length = tokens if isinstance(tokens, int) else None
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # says where inputs belong; the weights are in the graph
 
+    @classmethod
+    def open(cls, file: Path, *, provider: str | None = None, threads: int | None = None) -> GraphModel:
+        """Open a graph that lies beside its model's ``config.json``.
+
+        Raises:
+            ModelError: when a part is missing or damaged, or the graph is not one with a head.
+        """
+        graph = Graph(file, provider=provider, threads=threads)
+        if missing := [name for name in ("input_ids", "attention_mask") if name not in graph.inputs]:
+            message = f"{file} has no input {missing[0]}; it has: {', '.join(graph.inputs)}"
+            raise ModelError(message, fix="Is it the graph that belongs to this folder? Copy the whole folder")
+        return cls(graph, config_of(file.parent))
+
     @property
     def size_bytes(self) -> int:
         """Of the file."""
@@ -110,6 +123,21 @@ class GraphModel(nn.Module):
             mask, types = nn.functional.pad(mask, room), nn.functional.pad(types, room)
             mask[len(mask) - missing_rows :, :1] = 1  # attention to nothing at all is no number in some models
         return self.graph({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
+
+
+def config_of(folder: Path) -> PreTrainedConfig:
+    """Return the configuration of the model that was exported.
+
+    Raises:
+        ModelError: for one that transformers doesn't understand.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}/config.json can't be used: {_first_line(error)}", fix="Restore the folder from a copy") from error
+    return config
 
 
 def _first_line(error: Exception) -> str:

@@ -149,6 +149,18 @@ def test_int8_is_smaller_and_says_the_same(bert: tuple[Path, Path], tmp_path: Pa
     assert (found.argmax(dim=1) == expected.argmax(dim=1))[clear].all()
 
 
+def test_an_encoder_decoder_in_int8_scores_nearly_the_same(t5: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(t5[1], tmp_path / "int8")
+    for name in ("encoder_model.onnx", "decoder_model.onnx"):
+        shutil.copyfile(folder / name, tmp_path / name)
+        quantize_int8(tmp_path / name, folder / name, by_block=True)
+        assert (folder / name).stat().st_size < 0.8 * (tmp_path / name).stat().st_size
+    pairs = [({"document": first}, second) for first, second in PAIRS]
+    expected, found = ([one.log_prob for one in load(one).log_likelihoods(pairs)] for one in (t5[1], folder))
+    assert found == pytest.approx(expected, rel=0.1)
+    assert found != pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("sizes", [{"batch_size": 2, "sequence_length": 96}, {"sequence_length": 96}, {"batch_size": 4}])
 def test_fixed_shapes_give_the_same_numbers(bert: tuple[Path, Path], tmp_path: Path, sizes: dict[str, int]) -> None:
     folder = shutil.copytree(bert[1], tmp_path / "static")
@@ -288,4 +300,31 @@ def test_labels_that_arent_the_graphs_are_named(bert: tuple[Path, Path], tmp_pat
         load(folder).generate(["x"])
     (folder / "task.json").write_text(json.dumps({**task, "name": "token-sorting"}))
     with pytest.raises(ModelError, match="token-sorting"):
+        load(folder)
+
+
+def test_a_folder_that_lost_a_part_is_named_and_answers_nothing(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    lost = {
+        ("tokenizer.json", "tokenizer_config.json"): r"has no tokenizer: neither .*tokenizer\.json",
+        ("tokenizer.json",): "tokenizer",
+        ("task.json",): r"has no task\.json, which says what its graph is for",
+    }
+    for number, (names, words) in enumerate(lost.items()):
+        folder = shutil.copytree(bert[1], tmp_path / str(number))
+        for name in names:
+            (folder / name).unlink()
+        with pytest.raises(ModelError, match=words):
+            load(folder)
+    folder = broken(bert[1], tmp_path)
+    (folder / "config.json").write_text('{"model_type": "nonsense"}')
+    with pytest.raises(ModelError, match=r"config\.json can't be used.*nonsense|can't be loaded.*nonsense"):
+        load(folder)
+
+
+def test_a_graph_of_something_else_is_named(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = broken(bert[1], tmp_path)
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    made = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", value[:1], value[1:])
+    onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx")
+    with pytest.raises(ModelError, match=r"has no input input_ids; it has: x"):
         load(folder)
