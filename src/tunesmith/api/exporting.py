@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from tunesmith.export.low_rank_nodes import AdapterPrecision
-    from tunesmith.export.optimize import Optimized
+    from tunesmith.export.result import Optimized
 
 
 def optimize(

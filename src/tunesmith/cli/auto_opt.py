@@ -11,7 +11,7 @@ from tunesmith.config.resolve import FLAG, resolve
 from tunesmith.errors import ConfigError, ExportHarm
 
 if TYPE_CHECKING:
-    from tunesmith.export.optimize import Optimized
+    from tunesmith.export.result import Optimized
 
 
 def run(given: Given, as_json: bool) -> int:

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import save_tiny, tiny_model, tiny_tokenizer
 from tunesmith import api
 from tunesmith.cli.main import main
-from tunesmith.errors import ExportHarm, ModelError
+from tunesmith.errors import ModelError
 from tunesmith.export import evaluation_set
 from tunesmith.export.certificate import Certificate
 from tunesmith.export.recheck import recheck
@@ -140,7 +140,7 @@ def test_a_swapped_adapter_is_named(made: Path) -> None:
 
 @pytest.mark.parametrize("harm", [flip_one_weight, forget_to_stop])
 def test_what_is_harmed_while_it_is_made_gets_no_name(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], object]
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], object]
 ) -> None:
     from tunesmith.export import optimize
 
@@ -151,8 +151,11 @@ def test_what_is_harmed_while_it_is_made_gets_no_name(
         harm(folder)
 
     monkeypatch.setattr(optimize, "build_decoder", build_and_harm)
-    with pytest.raises(ExportHarm, match="onnx-fp32: "):
-        api.optimize(str(made / "base"), str(tmp_path / "out"), adapter_path=str(made / "adapter"), precision="fp32", limit=4)
+    words = [str(made / "base"), "-a", str(made / "adapter"), "-o", str(tmp_path / "out"), "--precision", "fp32", "--limit", "4"]
+    assert main(["auto-opt", *words]) == 1
+    printed = capsys.readouterr()
+    assert "Lost: onnx-fp32: " in printed.out  # the table of all stages
+    assert "tunesmith: error: onnx-fp32: " in printed.err
     assert list(tmp_path.iterdir()) == []
     taken = api.optimize(
         str(made / "base"), str(tmp_path / "out"), adapter_path=str(made / "adapter"), precision="fp32", limit=4, accept_loss=True
