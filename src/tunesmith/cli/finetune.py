@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from tunesmith.cli.command import Command, Given
@@ -38,7 +39,13 @@ def report(result: FinetuneResult) -> list[str]:
     lines.append(f"Model:   {result.model_path}")
     if result.report_path is not None:
         lines.append(f"Report:  {result.report_path}")
-    lines.append(f"Next: {result.verdict['advice']}" if result.verdict else f"Talk to it: tunesmith chat {result.output_path}")
+    folder = shlex.quote(str(result.output_path))
+    if result.verdict:
+        lines.append(f"Next: {result.verdict['advice']}")
+    elif result.writes_text:
+        lines.append(f"Talk to it: tunesmith chat {folder}")
+    else:
+        lines.append(f'Ask it: tunesmith generate -m {folder} "…"')
     return lines
 
 

@@ -36,6 +36,7 @@ class FinetuneResult:
         training_s: seconds of training steps; ``peak_memory_gib``: most memory held.
         verdict: whether it was worth it, as plain values; None where nobody judged.
         report_path: a page that tells all this, where one was written.
+        writes_text: whether the model does; one that ends in a head scores labels, tags or pairs.
     """
 
     output_path: Path
@@ -50,6 +51,7 @@ class FinetuneResult:
     peak_memory_gib: float
     verdict: Mapping[str, Any] | None = None
     report_path: Path | None = None
+    writes_text: bool = True
 
 
 def save_results(

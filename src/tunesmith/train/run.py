@@ -303,4 +303,5 @@ class Run:
             examples=tuple(examples),
             training_s=outcome.training_s,
             peak_memory_gib=outcome.peak_gib,
+            writes_text=not self.inputs.task.record.head,
         )

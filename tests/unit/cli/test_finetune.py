@@ -30,6 +30,7 @@ class Result:
     examples: tuple[Example, ...] = (Example(),)
     verdict: dict[str, Any] | None = None
     report_path: Path | None = None
+    writes_text: bool = True
 
 
 def test_everything_that_was_written_arrives(fake_api: Any) -> None:
@@ -61,6 +62,12 @@ def test_the_report(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
         "Model:   out/model",
         "Talk to it: tunesmith chat out",
     ]
+
+
+def test_a_model_with_a_head_is_asked_not_talked_to(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_api.result = Result(output_path=Path("my run"), writes_text=False)
+    assert main(["finetune", "data.jsonl"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Ask it: tunesmith generate -m 'my run' \"…\""
 
 
 def test_the_report_ends_with_the_verdict(fake_api: Any, capsys: pytest.CaptureFixture[str]) -> None:
