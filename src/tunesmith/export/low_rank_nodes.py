@@ -133,8 +133,8 @@ class _Branch:
         outputs, inputs = matrix.shape
         block = 32 if inputs % 32 == 0 else 16
         codes, scales = quantize_8bits(matrix, block)
-        names = [f"{layer}.lora_{which}.{what}" for what in ("int8", "int8_scales")]
-        constants = [self._constant(name, array) for name, array in zip(names, (codes, scales), strict=True)]
+        name = f"{layer}.lora_{which}.int8"
+        constants = [self._constant(name, codes), self._constant(f"{name}_scales", scales)]
         options = {"K": inputs, "N": outputs, "bits": 8, "block_size": block, "accuracy_level": _ACCURACY_LEVEL}
         return self._node("MatMulNBits", [x, *constants], f"{which}/MatMul_Q8", options, domain=_CONTRIB)
 
@@ -144,7 +144,7 @@ class _Branch:
         if not np.isfinite(array).all():
             raise ModelError(f"the adapter has values in {name} that {array.dtype} can't hold", fix="Use --adapter_precision fp32")
         tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)
         return value
 
