@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.doctor.inputs import existing
 from tunesmith.data.formats import recognize
+from tunesmith.data.json_answers import with_json_answers
+from tunesmith.data.label_lists import has_label_lists, known_labels, with_label_lists
 from tunesmith.data.named_rows import is_named
 from tunesmith.data.prepare import prepare
 from tunesmith.data.preview import show_examples
@@ -93,6 +95,11 @@ def preview_rows(
         rows=[splits.train[index] for index in range(min(TEMPLATE_ROWS, len(splits.train)))],
     )
     rows = splits.train.select(range(min(num_rows, len(splits.train))))
+    column = template.answer_column
+    if form is not None and form.task == "extraction" and column is not None:
+        rows = with_json_answers(rows, column)
+    elif form is not None and form.task == "text-classification" and column is not None and has_label_lists(splits.train, column):
+        rows = with_label_lists(rows, column, known_labels(splits.train[column]))
     prepared = prepare(rows, template, tokenizer, max_seq_len=max_seq_len, allow_truncation=True, cache=False)
     text = show_examples(prepared, tokenizer, len(prepared.dataset), color=color)
     return Preview(text, len(prepared.dataset), prepared.num_tokens, prepared.num_supervised, template.stop_tokens)
