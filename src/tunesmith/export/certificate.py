@@ -12,7 +12,7 @@ from tunesmith.errors import ExportHarm, UsageError
 from tunesmith.export.evaluation_set import MOST_ROWS, EvaluationSet, evaluation_set
 from tunesmith.export.judging import losses, notes
 from tunesmith.export.scoring import Trace, measure
-from tunesmith.export.stages import Stage, StageScores, size_mb
+from tunesmith.export.stages import Stage, StageScores
 from tunesmith.export.token_check import TokenCheck
 from tunesmith.export.tolerances import Tolerances
 
@@ -179,17 +179,10 @@ class _Run:
     def score(self, stage: Stage) -> StageScores:
         """Score a stage, and keep what it lost."""
         found: list[str] = []
-        scores = self._not_run(stage, found) if stage.not_run else self._run(stage, found)
+        scores = self._run(stage, found)
         self._audit(stage, found)
         self.failures += found
         return scores
-
-    def _not_run(self, stage: Stage, found: list[str]) -> StageScores:
-        """What can be said without running it: where it stops by its files, and by the audit its weights."""
-        self.words.append(f"{stage.name}: it was not run, since {stage.not_run}; its weights and stop tokens were compared.")
-        if stage.files is not None:
-            found += [f"{stage.name}: {text}" for text in self.tokens.compare_files(stage.files)]
-        return StageScores(stage.name, stage.kind, size_mb=size_mb(stage, None))
 
     def _run(self, stage: Stage, found: list[str]) -> StageScores:
         runtime = stage.load()

@@ -36,7 +36,6 @@ class Stage:
         judged: by which tolerance; by default by its name (see `JUDGED`), ``quantized`` for other names.
         files: the folder or file that holds it, for its size and for the checks of what lies in it; None for a model in memory.
         audit: compares its weights with the tuned model's, layer by layer; None where they can't be compared.
-        not_run: why it can't be run on this machine; its weights and files are compared all the same. Empty where it can.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Stage:
     judged: Judged | None = None
     files: Path | None = None
     audit: Callable[[], Audit] | None = None
-    not_run: str = ""
 
     @property
     def kind(self) -> Judged:
@@ -105,7 +103,7 @@ class StageScores:
         return cls(**known)
 
 
-def size_mb(stage: Stage, runtime: Runtime | None) -> float | None:
+def size_mb(stage: Stage, runtime: Runtime) -> float | None:
     """Return the megabytes of a stage's model files, or of its weights in memory; None where neither can be seen."""
     from tunesmith.artifact import WEIGHT_SUFFIXES, model_files
     from tunesmith.evaluate.speed import model_size
@@ -113,7 +111,7 @@ def size_mb(stage: Stage, runtime: Runtime | None) -> float | None:
     if stage.files is not None:
         files = [stage.files] if stage.files.is_file() else [file for file in model_files(stage.files) if file.suffix in WEIGHT_SUFFIXES]
         return sum(file.stat().st_size for file in files) / 1e6
-    size = model_size(runtime).get("size_bytes") if runtime is not None else None
+    size = model_size(runtime).get("size_bytes")
     return None if size is None else size / 1e6
 
 
