@@ -231,7 +231,7 @@ def test_a_dtype_that_rounds_does_not_move_the_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quant_type": "onnx_int4"}, "--quant_type onnx_int4 is unknown; known: auto, nf4, onnx-int4, gguf-q4_0. Did you mean 'onnx-int4'?"),
+        ({"quant_type": "onnx_int4"}, "known: auto, nf4, onnx-int4, gguf-q4_0. Did you mean 'onnx-int4'?"),
         ({"init_lora_weights": "pissa"}, "changes the frozen weights, which are quantized with --method qlora"),
         ({"init_lora_weights": "olora"}, "changes the frozen weights"),
         ({"lora_r": 0}, "--lora_r must be 1 or more"),
