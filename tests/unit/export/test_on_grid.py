@@ -22,6 +22,7 @@ from tunesmith.export.decoder import build_decoder
 from tunesmith.export.folder import write_extras
 from tunesmith.export.on_grid import build_on_grid, check_grid_options, ships_unmerged, unmerged_model
 from tunesmith.export.plan import Request, plans_for
+from tunesmith.export.proof import exported_stage
 from tunesmith.export.source import ExportSource, float_model, read_source
 from tunesmith.methods import build_method
 from tunesmith.methods.dequantized import dequantize_model
@@ -154,6 +155,13 @@ def test_scaling_and_some_of_the_layers(options: dict[str, Any], tmp_path: Path)
     found, expected = logits_of(export(source, tmp_path / "out")), trained_logits(source)
     assert agreement(found, expected) >= 0.9
     assert np.abs(found - expected).mean() <= 0.05 * np.abs(expected).mean()
+
+
+def test_the_same_choices_are_asked_for_on_rows_of_the_task_only(run: Path, tmp_path: Path) -> None:
+    source = read_source(run)
+    plan = plans_for(source, Request(precision="int4"))[0]
+    assert exported_stage(source, tmp_path, plan).kind == "grid"
+    assert exported_stage(source, tmp_path, plan, has_rows=False).kind == "quantized"
 
 
 def test_the_manifest_says_that_the_adapter_stays_beside(run: Path, tmp_path: Path) -> None:
