@@ -117,8 +117,8 @@ EXPERIMENTS = {
         "rouge",
         {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"},
         ("--map_columns", "long=document,short=summary", "--max_new_tokens", "64"),
-        ("first sentence", first_sentence),
-        ("long", "short"),
+        baseline=("first sentence", first_sentence),
+        columns=("long", "short"),
     ),
 }
 
