@@ -81,18 +81,22 @@ def nudged(by: float) -> Change:
 
 def test_what_is_the_same_passes(taught: nn.Module) -> None:
     found = certify([stage(taught, "base"), stage(taught, "tuned"), stage(taught, "merged"), stage(taught, "onnx-fp32")], ROWS)
-    assert found.passed and not found.failures and found.check() is found
+    assert found.passed
+    assert not found.failures
+    assert found.check() is found
     assert [one.name for one in found.stages] == ["base", "tuned", "merged", "onnx-fp32"]
     merged = found.stages[2]
     assert (merged.max_logit_distance, merged.kl, merged.top1_agreement, merged.top1_everywhere, merged.greedy_equal) == (0, 0, 1, 1, 1)
     assert (merged.metrics["exact_match"], merged.stopped, merged.tokens_differ) == (1.0, 1.0, 0)
-    assert merged.perplexity == pytest.approx(1, abs=0.05) and merged.size_mb is not None
+    assert merged.perplexity == pytest.approx(1, abs=0.05)
+    assert merged.size_mb is not None
     assert found.stages[1].max_logit_distance is None  # the reference is compared with nothing
 
 
 def test_fine_rounding_passes_and_coarse_fails(taught: nn.Module) -> None:
     fine = certify([stage(taught, "tuned"), stage(taught, "quantized", rounded(255))], ROWS)
-    assert fine.passed and fine.stages[1].max_logit_distance > 0
+    assert fine.passed
+    assert fine.stages[1].max_logit_distance > 0
     coarse = certify([stage(taught, "tuned"), stage(taught, "quantized", rounded(3))], ROWS)
     assert not coarse.passed
     assert any(text.startswith("quantized: exact answers") and "got worse" in text for text in coarse.failures), coarse.failures
@@ -115,7 +119,8 @@ def test_another_model_in_the_place_of_the_tuned_one_fails(taught: nn.Module) ->
     other = tiny_model("llama", seed=1)
     for name in ("merged", "onnx-fp32", "quantized"):
         found = certify([stage(taught, "tuned"), stage(other, name)], ROWS)
-        assert found.failures and all(text.startswith(f"{name}: ") for text in found.failures)
+        assert found.failures
+        assert all(text.startswith(f"{name}: ") for text in found.failures)
 
 
 def test_on_the_grid_written_tokens_are_compared(taught: nn.Module) -> None:
@@ -153,7 +158,9 @@ def test_losses_are_an_error_unless_accepted(taught: nn.Module) -> None:
         found.check()
     assert caught.value.exit_status == 1
     accepted = found.check(accept_loss=True)
-    assert accepted.accepted and accepted.to_dict()["accepted_loss"] and not accepted.passed
+    assert accepted.accepted
+    assert accepted.to_dict()["accepted_loss"]
+    assert not accepted.passed
     assert "accepted by --accept_loss" in accepted.table()
 
 
@@ -163,7 +170,9 @@ def test_it_survives_the_manifest(taught: nn.Module) -> None:
     found = certify([stage(taught, "tuned"), stage(taught, "quantized", nudged(math.nan))], ROWS)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     again = Certificate.from_dict(values)
-    assert again.to_dict() == values and again.failures == found.failures and "quantized" in again.table()
+    assert again.to_dict() == values
+    assert again.failures == found.failures
+    assert "quantized" in again.table()
 
 
 def test_tolerances_are_settable(taught: nn.Module) -> None:
@@ -177,8 +186,10 @@ def test_tolerances_are_settable(taught: nn.Module) -> None:
 
 def test_without_rows_text_of_the_standard_library_is_scored(taught: nn.Module) -> None:
     found = certify([stage(taught, "tuned"), stage(taught, "merged")], max_rows=5)
-    assert found.passed and "5 paragraphs of the standard library's documentation" in found.rows
-    assert found.stages[1].num_positions > 100 and not found.stages[1].metrics
+    assert found.passed
+    assert "5 paragraphs of the standard library's documentation" in found.rows
+    assert found.stages[1].num_positions > 100
+    assert not found.stages[1].metrics
 
 
 def test_labels_are_chosen_and_written_freely(taught: nn.Module) -> None:
@@ -186,8 +197,10 @@ def test_labels_are_chosen_and_written_freely(taught: nn.Module) -> None:
     task = TaskRecord("text-classification", labels=("yes", "no", "maybe so"), label_column="answer")
     tuned, same = (stage(taught, name, template=template, task=task) for name in ("tuned", "quantized"))
     found = certify([tuned, same], ROWS)
-    assert found.passed and found.stages[1].metrics["accuracy"] == 1
-    assert found.stages[1].stopped == 1 and found.stages[1].greedy_equal == 1
+    assert found.passed
+    assert found.stages[1].metrics["accuracy"] == 1
+    assert found.stages[1].stopped == 1
+    assert found.stages[1].greedy_equal == 1
 
 
 def test_a_few_rows_do_not_condemn_by_chance() -> None:
@@ -209,7 +222,8 @@ def test_a_few_rows_do_not_condemn_by_chance() -> None:
     reference, right = scored(20, 1.10)
     for (stage_scores, trace), words in ((scored(18, 1.12), []), (scored(18, 1.30), ["perplexity"]), (scored(10, 1.10), ["exact answers"])):
         found = losses(stage_scores, trace, reference, right, asked, Tolerances())
-        assert len(found) == len(words) and all(word in text for word, text in zip(words, found, strict=True)), found
+        assert len(found) == len(words), found
+        assert all(word in text for word, text in zip(words, found, strict=True)), found
     assert "within what chance does with 20 rows" in notes(*scored(18, 1.12), reference, right, asked, Tolerances())[0]
 
 
