@@ -13,7 +13,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def _low_rank_parts(model: nn.Module, names: Mapping[int, str]) -> dict[str, Low
             raise _cannot_stay_beside("whole modules were trained beside it (modules_to_save, new tokens)")
         if not isinstance(module, BaseTunerLayer):
             continue
-        adapters = getattr(module, "active_adapters", ())
+        adapters: Sequence[str] = getattr(module, "active_adapters", ())
         if not isinstance(module, LoraLinear) or len(adapters) != 1:
             raise _cannot_stay_beside(f"{type(module).__name__} is no plain LoRA of a linear layer")
         name = adapters[0]

@@ -122,7 +122,8 @@ def float_model(source: ExportSource) -> nn.Module:
         return base.requires_grad_(False)
     model = load_adapter(base, places.adapter)
     beside = source.kind != "decoder" and (places.adapter / BOTTLENECK_CONFIG).is_file()
-    return model if beside else merge_adapter(model).eval()
+    merged: nn.Module = model if beside else merge_adapter(model)
+    return merged.eval()
 
 
 def _run_of(places: Places) -> Path | None:

@@ -76,7 +76,7 @@ def test_several_labels_at_once(nested: bool) -> None:
 
 def test_sets_of_one_label_alone() -> None:
     found = compute("f1", [["a"], [], ["a"]], [["a"], ["a"], ["a"]])
-    assert found == {"f1_macro": 0.8, "f1_micro": 0.8, "f1_weighted": 0.8, "f1[a]": 0.8}
+    assert found == pytest.approx({"f1_macro": 0.8, "f1_micro": 0.8, "f1_weighted": 0.8, "f1[a]": 0.8})
 
 
 def test_balance_of_several_labels_at_once_is_refused() -> None:
