@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def optimize(
     dim_value: Sequence[int] | None = None,
     extra_options: Mapping[str, Any] | None = None,
     adapter_precision: AdapterPrecision | None = None,
+    recover: int | None = None,
     proof: bool = True,
     data_files: Sequence[str] | None = None,
     limit: int = 200,
@@ -45,6 +47,7 @@ def optimize(
     Args:
         path: the folder of a run, a model folder, a GGUF file, a hub id, an ONNX model; None: the sample model, or ``model_script``.
         output_path: the folder to write; it appears when it is whole and proven, and ``report.html`` in it tells what was measured.
+        recover: steps in which the adapter of a run learns back what the grid of 4 bits costs it, see :func:`tunesmith.api.recover`.
 
     Raises:
         UserError, ExportHarm: see :func:`tunesmith.export.optimize.optimize`.
@@ -57,6 +60,8 @@ def optimize(
     from tunesmith.report.export_page import write_export_report
 
     silence_kernel_advice()
+    if recover is not None:
+        path, adapter_path = _recovered(path, adapter_path, output_path, steps=recover, gguf=format == "gguf", overwrite=overwrite), None
     request = Request(
         file_format=format,
         device=device,
@@ -87,3 +92,16 @@ def optimize(
     )
     write_export_report(made.folder)
     return made
+
+
+def _recovered(path: str | None, adapter_path: str | None, output_path: str, *, steps: int, gguf: bool, overwrite: bool) -> str:
+    """Return the run that :func:`tunesmith.api.recover` makes of the run named, beside the folder to write."""
+    from tunesmith.api.recovering import recover
+    from tunesmith.artifact import check_output_folder
+    from tunesmith.runtime.places import run_folder
+
+    final = Path(output_path).expanduser()
+    check_output_folder(final, overwrite=overwrite)  # before minutes of training, not after
+    named = Path(adapter_path if adapter_path is not None else path or "").expanduser()
+    run, new = run_folder(named) or named, final.with_name(f"{final.name}-recovered")
+    return str(recover(run, new, steps=steps, overwrite=overwrite, quant_type="gguf-q4_0" if gguf else "onnx-int4").output_path)

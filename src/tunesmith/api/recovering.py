@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.artifact import Manifest, read_manifest
+from tunesmith.data.task_file import read_task
 from tunesmith.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,4 +83,7 @@ def _recoverable(folder: Path) -> Manifest:
     if manifest.method != "lora":
         fix = "Tune with --method lora, or on the grid: --method qlora --quant_type onnx-int4."
         raise UsageError(f"{folder} is a run of --method {manifest.method}, which leaves no LoRA to train further", fix=fix)
+    task = read_task(folder / "adapter")
+    if task is not None and task.head:
+        raise UsageError(f"{folder} ends in a head, which ships in 8 bits: there is nothing to recover", fix="Leave --recover out.")
     return manifest

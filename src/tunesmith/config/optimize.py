@@ -86,6 +86,14 @@ class OptimizeOptions(ExportOptions):
     adapter_precision: Literal["fp32", "fp16", "int8"] | None = option(
         None, "Of an adapter that was trained on the int4 grid and stays beside its weights.", group=BUILD, default_text="int8"
     )
+    recover: int | None = option(
+        None,
+        "First train the adapter of a run for this many steps on the grid that ships, taught by the run itself; the run made so goes "
+        "beside --output_path, with -recovered behind its name.",
+        group=BUILD,
+        at_least=1,
+        metavar="STEPS",
+    )
     memory: str | None = option(
         None, "Memory of the device: the model has to fit into it. Bytes, or with a unit: 2GB.", group=TARGET, metavar="BYTES"
     )

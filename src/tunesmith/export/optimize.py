@@ -110,10 +110,17 @@ def optimize(
             log.warning(
                 "%s loses too much: %s. Trying %s.", plan.target.precision, found.certificate.failures[0], plans[number].target.precision
             )
-            lost.append(f"{plan.target.precision} lost too much: {found.certificate.failures[0]}.")
+            lost.append(f"{plan.target.precision} lost too much: {found.certificate.failures[0]}.{_way_back(source, plan)}")
             continue
         return replace(made, words=(*lost, *made.words, *_unproven(plan, proof)))
     raise AssertionError("the last plan ships or raises")
+
+
+def _way_back(source: ExportSource, plan: Plan) -> str:
+    """Return what a run that was tuned in floating point can do about what 4 bits cost it."""
+    manifest = source.manifest
+    recoverable = manifest is not None and manifest.method == "lora" and source.kind == "decoder" and source.places.adapter is not None
+    return " --recover 100 trains its adapter on that grid." if recoverable and plan.target.precision == "int4" else ""
 
 
 def _check_alone(path: Path | None, script: str | None, adapter_path: str | None, proof: Proof) -> None:

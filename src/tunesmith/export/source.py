@@ -119,7 +119,8 @@ def float_model(source: ExportSource) -> nn.Module:
     head = base_head(places, source.task, source.tokenizer)
     base = load_model(places.base, dtype="float32", device="cpu", trust_remote_code=source.trust_remote_code, task=head)
     if places.adapter is None:
-        return base.requires_grad_(False)
+        plain: nn.Module = base.requires_grad_(False)
+        return plain
     model = load_adapter(base, places.adapter)
     beside = source.kind != "decoder" and (places.adapter / BOTTLENECK_CONFIG).is_file()
     merged: nn.Module = model if beside else merge_adapter(model)

@@ -11,7 +11,7 @@ import pytest
 import tunesmith
 from tiny_models import save_tiny
 from tunesmith.api.recovering import recover
-from tunesmith.errors import UsageError
+from tunesmith.errors import OutputError, UsageError
 from tunesmith.train.metrics_log import read_metrics
 
 COMMON: dict[str, Any] = {
@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     rows = [{"question": f"What colour is number {n}?", "answer": ("red", "green", "blue")[n % 3]} for n in range(48)]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    model = save_tiny("llama", folder / "model")
+    model = save_tiny("llama", folder / "model", hidden_size=64)
     options = {**COMMON, "max_steps": 12, "learning_rate": 0.01, "lora_r": 4}
     tunesmith.finetune(str(folder / "rows.jsonl"), model_name_or_path=str(model), output_path=str(folder / "float"), **options)
     return folder / "float"
@@ -50,6 +50,35 @@ def test_a_run_on_the_grid_has_nothing_to_recover(run: Path, tmp_path: Path) -> 
     recover(run, tmp_path / "recovered", steps=1, report_to="none")
     with pytest.raises(UsageError, match="nothing to recover"):
         recover(tmp_path / "recovered", tmp_path / "again", steps=1)
+
+
+def test_auto_opt_ships_what_was_recovered(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="needs onnxruntime-genai (extra 'cpu')")
+    made = tunesmith.optimize(
+        str(run / "model"), str(tmp_path / "onnx"), adapter_path=str(run / "adapter"), precision="int4", recover=2, proof=False
+    )
+    recovered = json.loads((tmp_path / "onnx-recovered" / "manifest.json").read_text())
+    shipped = json.loads((made.folder / "manifest.json").read_text())
+    assert recovered["options"]["max_steps"]["value"] == 2
+    assert shipped["grid"] == recovered["grid"]
+    assert shipped["grid"]["quant_type"] == "onnx-int4"
+
+
+def test_a_folder_that_is_there_is_refused_before_any_training(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "letter.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists and is not empty"):
+        tunesmith.optimize(str(run), str(tmp_path / "onnx"), recover=2)
+    assert not (tmp_path / "onnx-recovered").exists()
+
+
+def test_a_head_has_nothing_to_recover(run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "head"
+    (copied / "adapter").mkdir(parents=True)
+    (copied / "manifest.json").write_text((run / "manifest.json").read_text())
+    (copied / "adapter" / "task.json").write_text('{"name": "text-classification", "head": true}')
+    with pytest.raises(UsageError, match="ends in a head"):
+        recover(copied, tmp_path / "out", steps=1)
 
 
 @pytest.mark.parametrize(("kind", "words"), [("model", "is no finished fine-tuning"), ("nowhere", "is no finished fine-tuning")])
