@@ -12,13 +12,14 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "tunesmith"
 HEAVY = ("torch", "transformers", "datasets", "onnxruntime", "peft", "numpy")
 # "" is the package itself: its version
-GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room", "run_folder", "json_record"}
+GROUND = {"", "errors", "registry", "artifact", "cache", "hardware", "config", "callable_room", "run_folder", "json_record", "user_code"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "registry": {"errors"},
     "artifact": {"errors"},
     "cache": {"errors"},
     "hardware": {"errors"},
+    "user_code": {"errors"},
     "callable_room": {""},
     "run_folder": set(),
     "json_record": {"errors"},

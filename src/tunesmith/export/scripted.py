@@ -5,16 +5,16 @@ What such a model is for isn't known here, so rows can't be asked. Its outputs f
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tunesmith.errors import ExportHarm, ModelError, UsageError, nearest
+from tunesmith.errors import ExportHarm, ModelError, UsageError
 from tunesmith.export.graph import check_exporter, quiet_exporter
 from tunesmith.export.int8 import quantize_int8
 from tunesmith.export.simplified import fix_dimensions, simplify
+from tunesmith.user_code import load_function
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def load_script(script: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """
     import torch
 
-    function = _function(script)
+    function = load_function(script, f"--model_script {script}")
     try:
         found = function()
     except Exception as error:
@@ -87,28 +87,6 @@ def build_scripted(script: str, folder: Path, precision: str, dimensions: Mappin
             quantize_int8(simple, folder / MODEL_FILE)
         else:
             simplify(simple, folder / MODEL_FILE)
-
-
-def _function(script: str) -> Any:
-    file_name, _, name = script.rpartition(":") if ".py:" in script else (script, "", "")
-    if not name:
-        raise UsageError(f"--model_script {script} names no function", fix="Write FILE.py:FUNCTION")
-    file = Path(file_name).expanduser()
-    if not file.is_file():
-        raise UsageError(f"--model_script {script}: there is no file {file}", fix="Check the path")
-    spec = importlib.util.spec_from_file_location(f"tunesmith_model_script_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"{file} can't be imported: {type(error).__name__}: {error}", fix="Mend the file") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UsageError(f"{file} has no function '{name}'; it has: {', '.join(known) or 'none'}", fix=nearest(name, known) or None)
-    return found
 
 
 def _what(value: object) -> str:

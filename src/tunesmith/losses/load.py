@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from tunesmith.errors import UsageError, nearest
 from tunesmith.losses import LOSSES
+from tunesmith.user_code import run_file, split_name
 
 
 def load_loss(name: str, kwargs: Mapping[str, Any] | None = None) -> nn.Module:
@@ -46,11 +44,8 @@ def is_file(name: str) -> bool:
 
 
 def _from_file(name: str) -> type[nn.Module]:
-    path, _, attribute = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UsageError(f"--loss {name}: there is no file {file}", fix="Write FILE.py:NAME.")
-    module = _run(file, name)
+    path, attribute = split_name(name)
+    module = run_file(Path(path).expanduser(), f"--loss {name}", fix="Write FILE.py:NAME.")
     classes = [known for known, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
     found = getattr(module, attribute, None) if attribute else None
     if inspect.isclass(found) and issubclass(found, nn.Module):
@@ -59,19 +54,6 @@ def _from_file(name: str) -> type[nn.Module]:
     what = "is no subclass of torch.nn.Module" if found is not None else "is not in it"
     message = f"--loss {name}: {attribute} {what}; {here}" if attribute else f"--loss {name} names no module of the file; {here}"
     raise UsageError(message, fix=nearest(attribute, classes) or "Write FILE.py:NAME.")
-
-
-def _run(file: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"tunesmith_loss_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
-        raise UsageError(f"--loss {name}: {file} can't be run: {type(error).__name__}: {error}", fix="Try: python " + str(file)) from error
-    return module
 
 
 def _spell(kwargs: Mapping[str, Any] | None) -> str:

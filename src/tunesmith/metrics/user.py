@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from tunesmith.errors import UsageError, nearest
+from tunesmith import user_code
+from tunesmith.errors import UsageError
 from tunesmith.metrics.protocol import Needs
 
 
@@ -79,24 +78,4 @@ def load_function(name: str) -> FunctionMetric:
     Raises:
         UsageError: when the file is missing, can't be imported, or has no such function.
     """
-    file_name, _, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
-    if not attribute:
-        raise UsageError(f"the metric '{name}' names a file but no function", fix=f"Write {name}:FUNCTION")
-    file = Path(file_name).expanduser()
-    if not file.is_file():
-        raise UsageError(f"the metric '{name}': there is no file {file}", fix="Check the path")
-    spec = importlib.util.spec_from_file_location(f"tunesmith_user_metric_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"{file} can't be imported: {type(error).__name__}: {error}", fix="Mend the file") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UsageError(
-            f"{file} has no function '{attribute}'; it has: {', '.join(known) or 'none'}", fix=nearest(attribute, known) or None
-        )
-    return FunctionMetric(attribute, function)
+    return FunctionMetric(user_code.split_name(name)[1], user_code.load_function(name, f"the metric '{name}'"))

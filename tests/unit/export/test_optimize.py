@@ -191,7 +191,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
         (existing, ["auto-opt", "TINY", "-o", "out", "--overwrite"], "--overwrite only replaces folders that tunesmith made"),
         (a_file, ["auto-opt", "TINY", "-o", "out"], "the output folder out is a file"),
         (nothing, ["auto-opt", "--model_script", "absent.py:make", "-o", "out"], "there is no file absent.py"),
-        (nothing, ["auto-opt", "--model_script", "net.py", "-o", "out"], "names no function"),
+        (nothing, ["auto-opt", "--model_script", "net.py", "-o", "out"], "no function"),
         (nothing, ["quantize", "TINY", "-o", "out", "--precision", "fp32"], "not one of int4, int8"),
         (nothing, ["capture-onnx-graph", "TINY", "-o", "out", "--precision", "int4"], "not one of fp32, fp16, bf16"),
         (nothing, ["auto-opt", "ENCODER", "-o", "out", "--use_ort_genai"], "--use_ort_genai is not possible: it runs no head model"),

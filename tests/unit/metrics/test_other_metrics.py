@@ -240,7 +240,7 @@ def test_a_broken_function(tmp_path: Path, body: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("body", "name", "words"),
     [
-        ("x = ", "cost", "can't be imported: SyntaxError"),
+        ("x = ", "cost", "can't be run: SyntaxError"),
         ("def costs(): ...", "cost", "no function 'cost'; it has: costs. Did you mean 'costs'"),
         ("", "", "names a file but no function"),
     ],
