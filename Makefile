@@ -5,9 +5,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export TUNESMITH_CACHE ?= $(CURDIR)/.cache
 export TOKENIZERS_PARALLELISM = false
-# llama-cpp-python has no wheel: pip compiles it, once, for minutes, and keeps what it made. Its reader of pictures is left out.
+# llama-cpp-python has no wheel: pip compiles it, once, for minutes, and keeps what it made.
 # Without a C++ compiler the tests that need it say so and are skipped.
-export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 COMMA := ,
 TEST_EXTRAS := test$(if $(shell command -v c++ || command -v g++ || command -v clang++),$(COMMA)gguf)
 
