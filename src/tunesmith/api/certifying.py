@@ -20,7 +20,7 @@ def certify(
     trust_remote_code: bool = False,
     data_files: Sequence[str] | None = None,
     rows: Sequence[Mapping[str, Any]] | None = None,
-    max_rows: int = 200,
+    max_rows: int = 100,
     tolerances: Mapping[str, float] | None = None,
 ) -> Certificate:
     """Score an exported folder beside the model that it was made from; ``Certificate.check()`` raises where something was lost.

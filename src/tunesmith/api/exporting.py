@@ -36,7 +36,7 @@ def optimize(
     recover: int | None = None,
     proof: bool = True,
     data_files: Sequence[str] | None = None,
-    limit: int = 200,
+    limit: int = 100,
     task_drop: float = 0.01,
     perplexity_rise: float = 0.03,
     accept_loss: bool = False,

@@ -26,7 +26,7 @@ class ToleranceOptions(Options):
     """What may be lost, and on which rows that is measured."""
 
     data_files: tuple[str, ...] | None = proof_rows_option()
-    limit: int = option(200, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
+    limit: int = option(100, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
     merged_logits: float = option(1e-3, "Largest difference of a logit after a merge.", group=TOLERANCES, at_least=0)
     float_top1: float = option(
         0.999,

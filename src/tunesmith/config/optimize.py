@@ -50,7 +50,7 @@ class ExportOptions(SourceOptions):
         metavar="FILE",
         default_text="the rows that the run held out, else text of the standard library",
     )
-    limit: int = option(200, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
+    limit: int = option(100, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
     task_drop: float = option(0.01, "Part of the task's metric that may be lost.", group=PROOF, at_least=0, at_most=1)
     perplexity_rise: float = option(0.03, "Part by which the perplexity of the right answers may rise.", group=PROOF, at_least=0)
     accept_loss: bool = option(False, "Ship it whatever was lost, and record the loss.", group=PROOF)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 #: Rows that are scored, spread evenly over all.
-MOST_ROWS = 200
+MOST_ROWS = 100
 #: Paragraphs of the standard library's documentation, where there are no rows.
 _PARAGRAPHS = 60
 _QUESTION_TOKENS = 48

@@ -44,7 +44,7 @@ class Proof:
 
     wanted: bool = True
     data_files: tuple[str, ...] | None = None
-    max_rows: int = 200
+    max_rows: int = 100
     tolerances: Tolerances = field(default_factory=Tolerances)
     accept_loss: bool = False
 
