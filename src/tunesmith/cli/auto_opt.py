@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.cli.command import Command, Given
@@ -78,14 +79,8 @@ COMMAND = Command(
     positionals={1: ("model_name_or_path",)},
     examples=tuple(example.format(name="auto-opt") for example in _EXAMPLES),
 )
-OPTIMIZE = Command(
-    name="optimize",
-    description=_DESCRIPTION,
-    usage=_usage("optimize"),
-    options=OptimizeOptions,
-    run=run,
-    positionals={1: ("model_name_or_path",)},
-    examples=tuple(example.format(name="optimize") for example in _EXAMPLES),
+OPTIMIZE = replace(
+    COMMAND, name="optimize", usage=_usage("optimize"), examples=tuple(example.format(name="optimize") for example in _EXAMPLES)
 )
 QUANTIZE = Command(
     name="quantize",
