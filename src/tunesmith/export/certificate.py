@@ -133,77 +133,151 @@ def certify(
         UsageError: when two stages have the same name, or none is the reference.
         UserError: when a stage can't be loaded or asked.
     """
-    tolerances = tolerances or Tolerances()
-    names = [stage.name for stage in stages]
-    if len(set(names)) < len(names) or reference not in names:
-        raise UsageError(f"a certificate needs stages of different names, '{reference}' among them; found: {', '.join(names)}")
-    first = stages[names.index(reference)]
-    runtime = first.load()
-    asked = evaluation_set(runtime, rows, max_rows=max_rows)
-    tokens = TokenCheck.of(runtime)
-    scores, right = measure(first, runtime, asked, None)
-    scored: dict[str, StageScores] = {reference: scores}
-    del runtime
-    gc.collect()
-    try:
-        run = _Run(asked, tokens, scores, right, tolerances)
-        for stage in stages:
-            if stage.name != reference:
-                scored[stage.name] = run.score(stage)
-    finally:
-        right.close()
-    return Certificate(
-        stages=tuple(scored[name] for name in names),
-        failures=tuple(run.failures),
-        words=tuple(run.words),
-        reference=reference,
-        rows=asked.words,
-        tolerances=tolerances,
-        layers=run.layers,
-    )
+    with Examination(rows, reference=reference, tolerances=tolerances, max_rows=max_rows) as examination:
+        return examination.certify(stages)
 
 
-@dataclass
-class _Run:
-    """What comes together while the stages are scored."""
+@dataclass(frozen=True)
+class Found:
+    """What an examination found of one stage.
+
+    Attributes:
+        scores: what was measured.
+        failures: what it lost beyond the tolerances, a sentence each.
+        words: what else should be known.
+        layer: the layer that lost most, in words; empty where none is known.
+        trace: what it did, row by row.
+    """
+
+    scores: StageScores
+    failures: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    layer: str = ""
+    trace: Trace = field(default_factory=Trace, repr=False)
+
+
+class Examination:
+    """One evaluation set and one reference, for the stages of several exports of the same model.
+
+    The reference is measured once, when it is needed first, and so is every stage that is the same in each export (``Stage.shared``): a
+    second plan, or the next recipe of a search, costs the scoring of what is new in it. To be used in a ``with``: the reference's logits
+    lie in a temporary file.
+
+    Args:
+        rows, reference, tolerances, max_rows: see :func:`certify`.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row] = (),
+        *,
+        reference: str = "tuned",
+        tolerances: Tolerances | None = None,
+        max_rows: int = MOST_ROWS,
+    ) -> None:
+        self.rows, self.reference, self.max_rows = rows, reference, max_rows
+        self.tolerances = tolerances or Tolerances()
+        self._standard: _Standard | None = None
+        self._kept: dict[str, Found] = {}
+
+    def __enter__(self) -> Examination:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._standard is not None:
+            self._standard.right.close()
+            self._standard = None
+
+    def certify(self, stages: Sequence[Stage]) -> Certificate:
+        """Return the certificate of an export.
+
+        Args:
+            stages: in its order; the reference among them.
+
+        Raises:
+            UsageError: when two stages have the same name, or none is the reference.
+            UserError: when a stage can't be loaded or asked.
+        """
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names) or self.reference not in names:
+            raise UsageError(f"a certificate needs stages of different names, '{self.reference}' among them; found: {', '.join(names)}")
+        standard = self.measure_reference(stages[names.index(self.reference)])
+        found = [Found(standard.scores) if stage.name == self.reference else self.score(stage) for stage in stages]
+        return Certificate(
+            stages=tuple(one.scores for one in found),
+            failures=tuple(text for one in found for text in one.failures),
+            words=tuple(text for one in found for text in one.words),
+            reference=self.reference,
+            rows=standard.asked.words,
+            tolerances=self.tolerances,
+            layers={name: one.layer for name, one in zip(names, found, strict=True) if one.layer},
+        )
+
+    def measure_reference(self, stage: Stage) -> _Standard:
+        """Measure what all others are compared with, unless that was done before; returns it."""
+        if self._standard is None:
+            runtime = stage.load()
+            asked = evaluation_set(runtime, self.rows, max_rows=self.max_rows)
+            scores, right = measure(stage, runtime, asked, None)
+            self._standard = _Standard(asked, TokenCheck.of(runtime), scores, right)
+            del runtime
+            gc.collect()
+        return self._standard
+
+    def score(self, stage: Stage) -> Found:
+        """Score a stage beside the reference, which is measured, and audit its weights; a shared one that is known is not scored again."""
+        if stage.shared and stage.name in self._kept:
+            return self._kept[stage.name]
+        found = self._audited(stage, self._scored(stage))
+        if stage.shared:
+            self._kept[stage.name] = found
+        return found
+
+    def judge(self, scores: StageScores, trace: Trace) -> tuple[str, ...]:
+        """Return what a stage lost beyond the tolerances, from what was measured of it; the reference is measured."""
+        known = self._known()
+        return tuple(losses(scores, trace, known.scores, known.right, known.asked, self.tolerances))
+
+    def _known(self) -> _Standard:
+        if self._standard is None:
+            raise RuntimeError("the reference is measured before what is compared with it")
+        return self._standard
+
+    def _scored(self, stage: Stage) -> Found:
+        known, runtime = self._known(), stage.load()
+        scores, trace = measure(stage, runtime, known.asked, known.right, same_within=self.tolerances.merged_logits)
+        failures = list(self.judge(scores, trace))
+        if stage.kind != "shown":
+            differences = known.tokens.compare(runtime, stage.files)
+            scores = replace(scores, tokens_differ=differences.num_prompts)
+            failures += [f"{stage.name}: {text}" for text in differences.sentences]
+        words = [*notes(scores, trace, known.scores, known.right, known.asked, self.tolerances)]
+        words += [f"{stage.name}: {text}." for text in scores.words]
+        del runtime
+        gc.collect()
+        return Found(scores, tuple(failures), tuple(words), trace=trace)
+
+    def _audited(self, stage: Stage, found: Found) -> Found:
+        """Look at the weights: what must be equal is compared in any case, what was rounded when something was lost."""
+        if stage.audit is None or stage.kind == "shown":
+            return found
+        audit = stage.audit()
+        if sentence := audit.failure(stage.kind):
+            found = replace(found, failures=(*found.failures, f"{stage.name}: {sentence}"))
+        return replace(found, layer=audit.blame()) if found.failures else found
+
+
+@dataclass(frozen=True)
+class _Standard:
+    """What was measured of the reference.
+
+    Attributes:
+        asked: the evaluation set.
+        tokens: what it makes of the check prompts.
+        scores, right: what it scored, and what it did row by row.
+    """
 
     asked: EvaluationSet
     tokens: TokenCheck
-    reference: StageScores
+    scores: StageScores
     right: Trace
-    tolerances: Tolerances
-    failures: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-    layers: dict[str, str] = field(default_factory=dict)
-
-    def score(self, stage: Stage) -> StageScores:
-        """Score a stage, and keep what it lost."""
-        found: list[str] = []
-        scores = self._run(stage, found)
-        self._audit(stage, found)
-        self.failures += found
-        return scores
-
-    def _run(self, stage: Stage, found: list[str]) -> StageScores:
-        runtime = stage.load()
-        scores, trace = measure(stage, runtime, self.asked, self.right, same_within=self.tolerances.merged_logits)
-        found += losses(scores, trace, self.reference, self.right, self.asked, self.tolerances)
-        if stage.kind != "shown":
-            differences = self.tokens.compare(runtime, stage.files)
-            scores = replace(scores, tokens_differ=differences.num_prompts)
-            found += [f"{stage.name}: {text}" for text in differences.sentences]
-        self.words += notes(scores, trace, self.reference, self.right, self.asked, self.tolerances)
-        self.words += [f"{stage.name}: {text}." for text in scores.words]
-        del runtime
-        gc.collect()
-        return scores
-
-    def _audit(self, stage: Stage, found: list[str]) -> None:
-        """Look at the weights: what must be equal is compared in any case, what was rounded when something was lost."""
-        if stage.audit is None or stage.kind == "shown":
-            return
-        audit = stage.audit()
-        if sentence := audit.failure(stage.kind):
-            found.append(f"{stage.name}: {sentence}")
-        if found and (words := audit.blame()):
-            self.layers[stage.name] = words

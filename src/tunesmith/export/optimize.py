@@ -13,7 +13,7 @@ from tunesmith.artifact import check_output_folder, new_folder
 from tunesmith.errors import ExportHarm, UsageError
 from tunesmith.evaluate.test_set import read_test_set
 from tunesmith.export.bare_graph import optimize_graph
-from tunesmith.export.certificate import Certificate
+from tunesmith.export.certificate import Certificate, Examination
 from tunesmith.export.decoder import build_decoder
 from tunesmith.export.folder import model_sizes, write_extras
 from tunesmith.export.gguf_folder import build_gguf
@@ -99,11 +99,25 @@ def optimize(
     asks_machine = request.device not in (None, "cpu") and request.provider is None
     plans = plans_for(source, request, available=detect(providers=True).providers if asks_machine else ())
     rows = _rows(source, proof)
+    with Examination(rows, tolerances=proof.tolerances, max_rows=proof.max_rows) as examination:
+        return _first_that_ships(source, final, plans, limit, proof, examination, overwrite)
+
+
+def _first_that_ships(
+    source: ExportSource,
+    final: Path,
+    plans: Sequence[Plan],
+    limit: int | None,
+    proof: Proof,
+    examination: Examination,
+    overwrite: bool,
+) -> Optimized:
+    """Make one plan after the other until one loses nothing."""
     proven = proof.wanted and runs_here(plans[0])
     lost: list[str] = []
     for number, plan in enumerate(plans if proven else plans[:1], 1):
         try:
-            made = _make(source, final, plan, limit, proof if proven else replace(proof, wanted=False), rows, overwrite)
+            made = _make(source, final, plan, limit, proof if proven else replace(proof, wanted=False), examination, overwrite)
         except _Lost as found:
             if number == len(plans):
                 found.certificate.check()
@@ -143,7 +157,7 @@ def _rows(source: ExportSource, proof: Proof) -> Sequence[Mapping[str, Any]]:
 
 
 def _make(
-    source: ExportSource, final: Path, plan: Plan, limit: int | None, proof: Proof, rows: Sequence[Mapping[str, Any]], overwrite: bool
+    source: ExportSource, final: Path, plan: Plan, limit: int | None, proof: Proof, examination: Examination, overwrite: bool
 ) -> Optimized:
     name = final.resolve().name
     certificate = None
@@ -157,7 +171,7 @@ def _make(
         write_extras(source, folder, plan, name=name)
         if proof.wanted:
             log.info("Scoring every stage of the export on the same rows.")
-            certificate = _proven(prove(source, folder, plan, rows, tolerances=proof.tolerances, max_rows=proof.max_rows), proof)
+            certificate = _proven(prove(source, folder, plan, examination), proof)
             write_extras(source, folder, plan, name=name, certificate=certificate.to_dict())
     return Optimized(final, plan.target, size, seconds, certificate, _words(plan, size, seconds))
 

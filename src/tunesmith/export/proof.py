@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.artifact import hash_file, model_files
 from tunesmith.errors import UserError
 from tunesmith.export.blame import audit_onnx
-from tunesmith.export.certificate import Certificate, certify
+from tunesmith.export.certificate import Certificate, Examination
 from tunesmith.export.decoder import MODEL_FILE, build_decoder
-from tunesmith.export.evaluation_set import MOST_ROWS
 from tunesmith.export.folder import model_sizes, write_extras
 from tunesmith.export.gguf_audit import audit_gguf
 from tunesmith.export.gguf_folder import MODEL_FILE as GGUF_FILE
@@ -28,7 +26,7 @@ from tunesmith.export.plan import Plan
 from tunesmith.export.source import ExportSource, float_model
 from tunesmith.export.stages import Stage
 from tunesmith.export.targets import PROVIDERS, Recipe, Target
-from tunesmith.export.tolerances import Judged, Tolerances
+from tunesmith.export.tolerances import Judged
 from tunesmith.hardware import detect
 from tunesmith.methods.adapters import load_adapter
 from tunesmith.models.load import load_model
@@ -49,35 +47,25 @@ def runs_here(plan: Plan) -> bool:
     return plan.target.provider == LLAMA_CPP or plan.target.provider in detect(providers=True).providers
 
 
-def prove(
-    source: ExportSource,
-    folder: Path,
-    plan: Plan,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    tolerances: Tolerances | None = None,
-    max_rows: int = MOST_ROWS,
-) -> Certificate:
+def prove(source: ExportSource, folder: Path, plan: Plan, examination: Examination) -> Certificate:
     """Score an exported folder beside what it was made from.
 
     Args:
         source: what was exported.
         folder: the result, complete: its runtime is loaded from it.
         plan: how it was made; see :func:`runs_here`.
-        rows: held-out rows; text of the standard library where there are none.
-        tolerances: what may be lost.
-        max_rows: most rows.
+        examination: the rows and tolerances; what it measured for earlier plans of the same source is not measured again.
 
     Raises:
         UserError: when a stage can't be loaded or asked.
     """
+    return prove_stage(source, folder, plan, examination, exported_stage(source, folder, plan, has_rows=bool(examination.rows)))
+
+
+def prove_stage(source: ExportSource, folder: Path, plan: Plan, examination: Examination, stage: Stage) -> Certificate:
+    """Score an exported folder as :func:`prove` does, as the stage that is given."""
     with ExitStack() as stack:
-        stages = [
-            *_stages_before(source, plan),
-            *_float_stage(source, folder, plan, stack),
-            exported_stage(source, folder, plan, has_rows=bool(rows)),
-        ]
-        found = certify(stages, rows, tolerances=tolerances, max_rows=max_rows)
+        found = examination.certify([*stages_before(source, plan), *_float_stage(source, folder, plan, stack), stage])
     return replace(found, files={file.name: hash_file(file) for file in model_files(folder)})
 
 
@@ -110,7 +98,7 @@ def _float_stage(source: ExportSource, folder: Path, plan: Plan, stack: ExitStac
     if not is_quantized or plan.adapter_precision is not None or 8 * sum(model_sizes(folder).values()) > MOST_FLOAT_BYTES:
         return []
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".fp32-", dir=folder)))
-    return [Stage("onnx-fp32", lambda: _float_graph(source, scratch), files=scratch)]
+    return [Stage("onnx-fp32", lambda: _float_graph(source, scratch), files=scratch, shared=True)]
 
 
 def _float_graph(source: ExportSource, scratch: Path) -> Runtime:
@@ -120,14 +108,14 @@ def _float_graph(source: ExportSource, scratch: Path) -> Runtime:
     return load(scratch)
 
 
-def _stages_before(source: ExportSource, plan: Plan) -> list[Stage]:
-    """Return base, tuned model and, where an adapter was merged, the merged model."""
+def stages_before(source: ExportSource, plan: Plan) -> list[Stage]:
+    """Return base, tuned model and, where an adapter was merged, the merged model: the same for every plan of a source."""
     places = source.places
-    tuned = Stage("tuned", lambda: _unmerged(source))
+    tuned = Stage("tuned", lambda: _unmerged(source), shared=True)
     if places.adapter is None:
         return [*_base_of_full_run(source), tuned]
-    base = [Stage("base", lambda: _base(source))] if source.task is None or not source.task.head else []
-    merged = [] if plan.adapter_precision is not None else [Stage("merged", lambda: _around(source, float_model(source)))]
+    base = [Stage("base", lambda: _base(source), shared=True)] if source.task is None or not source.task.head else []
+    merged = [] if plan.adapter_precision is not None else [Stage("merged", lambda: _around(source, float_model(source)), shared=True)]
     return [*base, tuned, *merged]
 
 
@@ -162,4 +150,4 @@ def _base_of_full_run(source: ExportSource) -> list[Stage]:
     except UserError as error:
         log.info("The base model is not scored: %s", error)
         return []
-    return [Stage("base", lambda: load(named, dtype="float32", device="cpu").with_template(source.template, source.task))]
+    return [Stage("base", lambda: load(named, dtype="float32", device="cpu").with_template(source.template, source.task), shared=True)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith.artifact import Manifest, hash_file, read_manifest
 from tunesmith.errors import ModelError, UsageError
-from tunesmith.export.certificate import Certificate
+from tunesmith.export.certificate import Certificate, Examination
 from tunesmith.export.evaluation_set import MOST_ROWS
 from tunesmith.export.plan import Plan
 from tunesmith.export.proof import prove, runs_here
@@ -37,7 +37,7 @@ def recheck(
     Args:
         folder: exported by ``auto-opt``.
         path, adapter_path, revision, token, trust_remote_code: what it was exported from.
-        rows, max_rows, tolerances: see :func:`tunesmith.export.proof.prove`.
+        rows, max_rows, tolerances: see :func:`tunesmith.export.certificate.certify`.
 
     Raises:
         ModelError: when ``folder`` is no export, or a part can't be read.
@@ -47,7 +47,8 @@ def recheck(
     plan = _plan_of(manifest, folder)
     if not runs_here(plan):
         raise UsageError(f"{folder} is for {plan.target.provider}, which this machine can't run", fix="Certify it where it runs")
-    found = prove(source, folder, plan, source.rows if rows is None else rows, tolerances=tolerances or Tolerances(), max_rows=max_rows)
+    with Examination(source.rows if rows is None else rows, tolerances=tolerances, max_rows=max_rows) as examination:
+        found = prove(source, folder, plan, examination)
     stage = found.stages[-1].name
     changed = [f"{stage}: {text}" for text in (*_another_parent(manifest, source, path), *_changed_files(manifest, folder))]
     return replace(found, failures=(*changed, *found.failures))

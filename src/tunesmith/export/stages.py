@@ -36,6 +36,7 @@ class Stage:
         judged: by which tolerance; by default by its name (see `JUDGED`), ``quantized`` for other names.
         files: the folder or file that holds it, for its size and for the checks of what lies in it; None for a model in memory.
         audit: compares its weights with the tuned model's, layer by layer; None where they can't be compared.
+        shared: whether it is the same model in every export of a source, so that it is scored once for all of them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     judged: Judged | None = None
     files: Path | None = None
     audit: Callable[[], Audit] | None = None
+    shared: bool = False
 
     @property
     def kind(self) -> Judged:

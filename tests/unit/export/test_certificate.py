@@ -16,7 +16,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ExportHarm, UsageError
-from tunesmith.export.certificate import Certificate, certify
+from tunesmith.export.certificate import Certificate, Examination, certify
 from tunesmith.export.evaluation_set import evaluation_set
 from tunesmith.export.stages import Stage
 from tunesmith.export.tolerances import Judged, Tolerances
@@ -190,6 +190,30 @@ def test_without_rows_text_of_the_standard_library_is_scored(taught: nn.Module) 
     assert "5 paragraphs of the standard library's documentation" in found.rows
     assert found.stages[1].num_positions > 100
     assert not found.stages[1].metrics
+
+
+def test_what_is_the_same_in_several_exports_is_scored_once(taught: nn.Module) -> None:
+    loaded: list[str] = []
+
+    def counted(one: Stage, *, shared: bool) -> Stage:
+        def load() -> Any:
+            loaded.append(one.name)
+            return one.load()
+
+        return replace(one, load=load, shared=shared)
+
+    before = [counted(stage(taught, name), shared=True) for name in ("base", "tuned", "merged")]
+    float_stage = counted(stage(taught, "onnx-fp32", nudged(30.0)), shared=True)
+    with Examination(ROWS) as examination:
+        coarse, fine = (
+            examination.certify([*before, float_stage, counted(stage(taught, "quantized", rounded(levels)), shared=False)])
+            for levels in (3, 255)
+        )
+    assert loaded == ["tuned", "base", "merged", "onnx-fp32", "quantized", "quantized"]
+    assert coarse.stages[:4] == fine.stages[:4]
+    assert [text.partition(":")[0] for text in fine.failures] == ["onnx-fp32"]  # what a shared stage lost, every export lost
+    assert fine.failures == certify([*before, float_stage, stage(taught, "quantized", rounded(255))], ROWS).failures
+    assert any(text.startswith("quantized: ") for text in coarse.failures)
 
 
 def test_labels_are_chosen_and_written_freely(taught: nn.Module) -> None:

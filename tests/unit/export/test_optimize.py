@@ -59,6 +59,20 @@ def test_the_smallest_that_loses_nothing_ships(tiny: Path, tmp_path: Path, score
     assert left_over(tmp_path) == ["out"]
 
 
+def test_every_precision_is_proven_by_one_examination(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def prove(source: Any, folder: Path, plan: Any, examination: Any) -> Certificate:
+        seen.append(examination)
+        return Certificate((StageScores("quantized", "quantized"),), ("quantized: half",) if plan.target.precision == "int4" else ())
+
+    monkeypatch.setattr(flow, "prove", prove)
+    api.optimize(str(tiny), str(tmp_path / "out"), limit=7)
+    assert len(seen) == 2
+    assert seen[0] is seen[1]
+    assert seen[0].max_rows == 7
+
+
 def test_what_was_named_is_not_replaced_and_has_no_name(tiny: Path, tmp_path: Path, scored: dict[str, str]) -> None:
     scored["int4"] = "half of its answers"
     with pytest.raises(ExportHarm, match="half of its answers"):
