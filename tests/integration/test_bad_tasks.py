@@ -55,7 +55,9 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
     "chat template for tags": (TAGGED, ["--chat_template", "chatml"], "--chat_template has no effect on the task token-classification"),
     "examples of a head": (LABELLED, ["--head", "--show_examples", "2"], "--show_examples has no effect"),
     "generating with a head": (LABELLED, ["--head", "--eval_generate"], "--eval_generate has no effect"),
-    "weights without a head": (LABELLED, ["--class_weights", "balanced"], "Add --head"),
+    "weights of texts": (LABELLED, ["--class_weights", "balanced", "--task", "summarization"], "no effect on the task summarization"),
+    "weights for a loss without": (LABELLED, ["--class_weights", "balanced", "--loss", "label-smoothing"], "with --loss label-smoothing"),
+    "weights of an unknown label": (LABELLED, ["--class_weights", "weights.json"], "no row has the label 'evne'"),
     "weights that are no file": (LABELLED, ["--head", "--class_weights", "even=2"], "no JSON file of label -> weight"),
     "pooling of labels": (LABELLED, ["--head", "--pooling", "last"], "--pooling has no effect"),
     "unknown pooling": (PAIRS, ["--pooling", "max"], "not one of mean, last"),
@@ -111,6 +113,7 @@ def test_bad_tasks(name: str, place: Path, tiny_folder: Path, capsys: pytest.Cap
     rows, more, words = CASES[name]
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (place / "losses.py").write_text(MODULES)
+    (place / "weights.json").write_text('{"evne": 2}')
     status = main(["finetune", "rows.jsonl", "-m", str(tiny_folder), "--max_steps", "2", "-o", "out", *more])
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("tunesmith: error:")]

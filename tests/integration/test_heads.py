@@ -79,6 +79,24 @@ def test_other_programs_get_the_same_probabilities(finished: tuple[str, Path, di
         torch.testing.assert_close((logits / runtime.task.temperature).softmax(-1).double(), expected.double(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_labels_as_text_are_weighed_too(family: str, tmp_path: Path) -> None:
+    import tunesmith
+
+    model = (save_tiny if family == "llama" else save_tiny_encoder_decoder)(family, tmp_path / "base")
+    data, doubled = tmp_path / "rows.jsonl", tmp_path / "doubled.json"
+    data.write_text("".join(json.dumps({**row, "label": row["label"].upper()}) + "\n" for row in ROWS))
+    doubled.write_text(json.dumps(dict.fromkeys(("RED", "GREEN", "BLUE"), 2.0)))
+    options: dict[str, Any] = {"model_name_or_path": str(model), "max_steps": 1, "verdict": False, "torch_dtype": "float32"}
+    found = [
+        tunesmith.finetune(str(data), output_path=str(tmp_path / name), **options, **more).metrics
+        for name, more in (("plain", {}), ("weighed", {"class_weights": str(doubled)}))
+    ]
+    assert found[1]["base_eval_loss"] == pytest.approx(2 * found[0]["base_eval_loss"], rel=1e-5)
+    assert "eval_perplexity" in found[0]
+    assert "eval_perplexity" not in found[1]
+
+
 def test_an_encoder_decoder_writes_after_it_was_trained(tmp_path: Path) -> None:
     import tunesmith
 

@@ -89,7 +89,10 @@ class FinetuneOptions(ModelOptions):
     )
     head: bool = option(False, "text-classification: put a layer that scores labels on the model, which then writes no text.", group=TASK)
     class_weights: str | None = option(
-        None, "Weigh rows by their label: balanced, or a JSON file of label -> weight (with --head).", group=TASK, metavar="balanced|FILE"
+        None,
+        "text-classification: weigh rows by their label: balanced, or a JSON file of label -> weight.",
+        group=TASK,
+        metavar="balanced|FILE",
     )
     pooling: Literal["mean", "last"] | None = option(
         None, "similarity: the embedding of a text is the mean of its tokens, or the last one.", group=TASK, default_text="mean"

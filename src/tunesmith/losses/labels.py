@@ -70,8 +70,8 @@ class Focal(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor | None
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean over rows of ``logits`` ``(N, V)``."""
+    def forward(self, logits: Tensor, labels: Tensor, row_weights: Tensor | None = None) -> Tensor:
+        """Mean over rows of ``logits`` ``(N, V)``; ``row_weights`` ``(N,)`` where the weight isn't the label's (text: a row's tokens)."""
         if labels.is_floating_point():
             each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         else:
@@ -81,4 +81,4 @@ class Focal(nn.Module):
         if self.weights is not None:
             weights = self.weights.to(each)
             each = each * (weights if labels.is_floating_point() else weights[labels])
-        return each.mean()
+        return (each if row_weights is None else each * row_weights).mean()

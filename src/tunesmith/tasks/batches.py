@@ -6,9 +6,13 @@ B rows, T tokens of the longest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+#: The column of rows that count more or less than others.
+WEIGHT = "weight"
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
@@ -32,6 +36,11 @@ def take(batch: Mapping[str, Tensor], group: Sequence[int], padded: Mapping[str,
     for name, lengths in padded.items():
         found[name] = found[name][:, : int(found[lengths].max())]
     return found
+
+
+def row_weights(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Return the ``weight`` ``(B,)`` float32 of rows that have one."""
+    return {WEIGHT: torch.tensor([row[WEIGHT] for row in rows], dtype=torch.float32)} if WEIGHT in rows[0] else {}
 
 
 def mask_of(lengths: Tensor, width: int) -> Tensor:

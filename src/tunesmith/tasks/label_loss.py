@@ -1,4 +1,4 @@
-"""The loss of a task that scores labels: which one, with which weights, checked before anything is trained."""
+"""The loss of a task that scores labels: which one, with which weights (those of labels as text, too), checked before training."""
 
 from __future__ import annotations
 
@@ -42,14 +42,28 @@ def label_loss(options: FinetuneOptions, labels: Sequence[str], counts: Counter[
     if name == "distillation" and multi_label:
         raise UsageError("--loss distillation needs one right label a row, these rows have several", fix="Use cross-entropy or focal.")
     if options.class_weights:
-        if name not in _WEIGHED:
-            raise UsageError(f"--class_weights has no effect with --loss {name}", fix=f"Leave it out, or use {' or '.join(_WEIGHED)}.")
-        kwargs["weights"] = class_weights(options.class_weights, labels, counts)
+        kwargs["weights"] = weights_of_labels(options, labels, counts)
     elif "weights" in kwargs and not is_file(name):
         raise UsageError("--loss_kwargs weights: weights of labels are given by --class_weights", fix="Leave it out.")
     module = load_loss(name, kwargs)
     check_labels_loss(module, name, num_labels=len(labels), multi_label=multi_label, teacher=name == "distillation")
     return module
+
+
+def weights_of_labels(options: FinetuneOptions, labels: Sequence[str], counts: Counter[str]) -> Tensor:
+    """Return the weight of each label that ``class_weights`` asks for.
+
+    Args:
+        options: ``class_weights``, which is given, and ``loss``.
+        labels: of all rows; ``counts``: training rows of each.
+
+    Raises:
+        UsageError: for a loss that knows no weights, and as :func:`class_weights`.
+    """
+    name = options.loss or "cross-entropy"
+    if name not in _WEIGHED:
+        raise UsageError(f"--class_weights has no effect with --loss {name}", fix=f"Leave it out, or use {' or '.join(_WEIGHED)}.")
+    return class_weights(str(options.class_weights), labels, counts)
 
 
 def class_weights(asked: str, labels: Sequence[str], counts: Counter[str]) -> Tensor:

@@ -19,7 +19,7 @@ from tunesmith.data.tokenize import IGNORE_INDEX
 from tunesmith.errors import DataError
 from tunesmith.models.heads import Head
 from tunesmith.models.structure import causal_lm
-from tunesmith.tasks.batches import mask_of, pad, take
+from tunesmith.tasks.batches import WEIGHT, mask_of, pad, row_weights, take
 from tunesmith.tasks.protocol import Batch, TaskLoss
 from tunesmith.tasks.rows import Limits, prepare_rows
 from tunesmith.tasks.text_measures import TextMeasures
@@ -43,12 +43,21 @@ class SequenceToSequence(TextMeasures):
 
     texts_per_row = 2  # a prompt and an answer, each padded to the longest of its own
 
-    def __init__(self, record: TaskRecord, template: Template, tokenizer: PreTrainedTokenizerBase, loss: nn.Module | None = None) -> None:
-        """``loss``: in place of cross-entropy."""
+    def __init__(
+        self,
+        record: TaskRecord,
+        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
+        loss: nn.Module | None = None,
+        *,
+        weighted: bool = False,
+    ) -> None:
+        """``loss``: in place of cross-entropy; ``weighted``: rows have a ``weight``, a factor on the loss of all their tokens."""
         self.record = record
         self.template = template
         self.tokenizer = tokenizer
         self.loss_module = loss
+        self.weighted = weighted
         self.teacher: nn.Module | None = None
 
     @property
@@ -103,6 +112,7 @@ class SequenceToSequence(TextMeasures):
             "labels": labels,
             "label_lengths": label_lengths,
             "lengths": torch.maximum(input_lengths, label_lengths),
+            **row_weights(rows),
         }
 
     def part(self, batch: Batch, group: Sequence[int]) -> dict[str, Tensor]:
@@ -118,10 +128,12 @@ class SequenceToSequence(TextMeasures):
         supervised = batch["labels"] != IGNORE_INDEX  # (B, S)
         labels = batch["labels"][supervised]  # (N,)
         logits = _logits(model, batch)[supervised].float()  # (N, V)
+        weights = [batch[WEIGHT].repeat_interleave(supervised.sum(dim=1))] if self.weighted else []  # (N,)
         if self.loss_module is None:
-            loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
+            losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+            loss_sum = (losses * weights[0] if weights else losses).sum()
         else:
-            given = [logits, labels]
+            given = [logits, labels, *weights]
             if self.teacher is not None:
                 with torch.no_grad():
                     given.append(_logits(self.teacher, batch)[supervised].float())

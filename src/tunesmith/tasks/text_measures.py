@@ -16,10 +16,11 @@ class TextMeasures:
     """The measuring part of a `Task` that writes text."""
 
     loss_module: nn.Module | None
+    weighted: bool
 
     def metrics(self, loss: float, num_correct: int, count: int, seen: Sequence[tuple[Any, Any]]) -> dict[str, float]:
-        """Loss, perplexity (where the loss is cross-entropy) and token accuracy."""
-        perplexity = {} if self.loss_module is not None else {"perplexity": math.exp(min(loss, 50.0))}
+        """Loss, perplexity (where the loss is cross-entropy, without weights) and token accuracy."""
+        perplexity = {} if self.loss_module is not None or self.weighted else {"perplexity": math.exp(min(loss, 50.0))}
         return {"loss": loss, **perplexity, "token_accuracy": num_correct / max(count, 1)}
 
     def for_metric(self, needs: Needs, seen: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[list[Any]]]:

@@ -6,11 +6,13 @@ B rows a step, T tokens of the longest row among them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
 from tunesmith.data.tokenize import IGNORE_INDEX
+from tunesmith.tasks.batches import row_weights
 
 # Rows are sorted by length within windows of this many batches, so that the order stays random enough to learn from
 # while a batch holds hardly any padding.
@@ -61,17 +63,17 @@ class LengthGroupedBatches(Sampler[list[int]]):
         return batches[:-1] if self.drop_last and len(batches[-1]) < self.batch_size else batches
 
 
-def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_token_id: int) -> dict[str, torch.Tensor]:
+def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Right-pad rows to the longest of them.
 
     A causal model needs no mask for that: a real token only looks back, where there is no padding, and positions count from the left all
     the same; what is computed at padded positions is read by nobody, because their labels are ignored.
 
     Args:
-        rows: each with ``input_ids`` and ``labels`` (−100 where nothing is learnt; not shifted).
+        rows: each with ``input_ids`` and ``labels`` (−100 where nothing is learnt; not shifted), where rows are weighed ``weight`` too.
         pad_token_id: fills ``input_ids``; no loss is ever taken there.
 
-    Returns: ``input_ids`` and ``labels`` ``(B, T)`` and ``lengths`` ``(B,)``, the number of real tokens of each row.
+    Returns: ``input_ids`` and ``labels`` ``(B, T)``, ``lengths`` ``(B,)``, the number of real tokens of each row, and ``weight`` ``(B,)``.
     """
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     longest = int(lengths.max())
@@ -80,4 +82,4 @@ def collate(rows: Sequence[Mapping[str, Sequence[int]]], pad_token_id: int) -> d
     for index, row in enumerate(rows):
         input_ids[index, : lengths[index]] = torch.as_tensor(row["input_ids"], dtype=torch.long)
         labels[index, : lengths[index]] = torch.as_tensor(row["labels"], dtype=torch.long)
-    return {"input_ids": input_ids, "labels": labels, "lengths": lengths}
+    return {"input_ids": input_ids, "labels": labels, "lengths": lengths, **row_weights(rows)}

@@ -17,6 +17,7 @@ from tunesmith.errors import UsageError
 from tunesmith.losses.check import check_labels_loss
 from tunesmith.losses.load import load_loss
 from tunesmith.models.heads import Head
+from tunesmith.tasks.batches import WEIGHT
 from tunesmith.tasks.protocol import Batch, TaskLoss
 from tunesmith.tasks.text_measures import TextMeasures
 from tunesmith.train.batching import collate
@@ -59,11 +60,13 @@ class Generation(TextMeasures):
     Attributes:
         loss_module: in place of cross-entropy; see :func:`text_loss`.
         by_chunks: whether its mean over all tokens is that of its means over some, so that not all logits need be there at once.
+        weighted: rows have a ``weight``, a factor on the loss of all their tokens; N counts every token as one all the same.
     """
 
     record: TaskRecord
     loss_module: nn.Module | None = None
     by_chunks: bool = True
+    weighted: bool = False
     teacher: nn.Module | None = None
 
     texts_per_row = 1
@@ -79,13 +82,14 @@ class Generation(TextMeasures):
         return ("text", "choices") if self.record.name == "text-classification" else ("text",)
 
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
-        """Return ``input_ids``, ``labels`` ``(B, T)`` and ``lengths`` ``(B,)``."""
+        """Return ``input_ids``, ``labels`` ``(B, T)``, ``lengths`` ``(B,)`` and, where rows are weighed, ``weight`` ``(B,)``."""
         return collate(rows, pad_token_id)
 
     def part(self, batch: Batch, group: Sequence[int]) -> dict[str, Tensor]:
         """Return some rows of a batch, cut to the longest of them."""
         longest = int(batch["lengths"][list(group)].max())
-        return {name: batch[name][group, :longest] for name in ("input_ids", "labels")}
+        part = {name: batch[name][group, :longest] for name in ("input_ids", "labels")}
+        return {**part, WEIGHT: batch[WEIGHT][group]} if self.weighted else part
 
     def count(self, batch: Batch) -> int:
         """Tokens that are predicted and learnt: labels from the second position on."""
@@ -93,8 +97,9 @@ class Generation(TextMeasures):
 
     def loss(self, model: nn.Module, batch: Batch) -> TaskLoss:
         """Sum of token losses."""
+        weights = batch[WEIGHT] if self.weighted else None
         if self.loss_module is None:
-            result = supervised_loss(model, batch["input_ids"], batch["labels"])
+            result = supervised_loss(model, batch["input_ids"], batch["labels"], row_weights=weights)
         else:
             result = module_loss(
                 model,
@@ -102,6 +107,7 @@ class Generation(TextMeasures):
                 batch["labels"],
                 self.loss_module,
                 teacher=self.teacher,
+                row_weights=weights,
                 chunk_tokens=CHUNK_TOKENS if self.by_chunks else None,
             )
         return TaskLoss(result.loss_sum, result.num_supervised, result.num_correct)

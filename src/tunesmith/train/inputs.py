@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +26,7 @@ from tunesmith.tasks.rows import Limits
 from tunesmith.tasks.sequence_to_sequence import SequenceToSequence
 from tunesmith.train.generation import Generation, text_loss
 from tunesmith.train.held_out import held_out_rows
+from tunesmith.train.label_weights import label_weights, weigh_rows
 from tunesmith.train.rows import hash_data, split_rows, written_answers
 from tunesmith.train.task_choice import check_encoder_decoder, choose_task, columns_of, text_task
 
@@ -150,7 +151,9 @@ def _text_inputs(
     splits, listed = written_answers(splits, options, name, template.answer_column)
     train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
     record = text_task(name, options, template, train_rows, listed=listed)
-    task = Generation(record, text_loss(options, len(tokenizer)), by_chunks=not is_file(options.loss or ""))
+    weights = label_weights(options, record, train_rows)
+    loss = text_loss(options, len(tokenizer))
+    task = Generation(record, loss, by_chunks=not is_file(options.loss or ""), weighted=weights is not None)
 
     def prepare_text(rows: Dataset, limits: Limits) -> Prepared:
         return prepare(
@@ -163,7 +166,7 @@ def _text_inputs(
             dropped_file=limits.report,
         )
 
-    prepared = _prepare_both(prepare_text, train_rows, validation_rows, limits)
+    prepared = _prepare_both(prepare_text, train_rows, validation_rows, limits, template.answer_column, weights)
     return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template))
 
 
@@ -187,8 +190,9 @@ def _sequence_inputs(
     splits, listed = written_answers(splits, options, name, template.answer_column)
     train_rows, validation_rows = split_rows(splits, options, template.answer_column, template.prompt_columns, seed=seed)
     record = text_task(name, options, template, train_rows, listed=listed)
-    task = SequenceToSequence(record, template, tokenizer, text_loss(options, len(tokenizer)))
-    prepared = _prepare_both(task.prepare, train_rows, validation_rows, limits)
+    weights = label_weights(options, record, train_rows)
+    task = SequenceToSequence(record, template, tokenizer, text_loss(options, len(tokenizer)), weighted=weights is not None)
+    prepared = _prepare_both(task.prepare, train_rows, validation_rows, limits, template.answer_column, weights)
     task.record = replace(record, max_seq_len=prepared[0].max_seq_len)
     return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template))
 
@@ -217,13 +221,23 @@ def _head_inputs(
 
 
 def _prepare_both(
-    prepare_rows: Callable[[Dataset, Limits], Prepared], train: Dataset, validation: Dataset | None, limits: Limits
+    prepare_rows: Callable[[Dataset, Limits], Prepared],
+    train: Dataset,
+    validation: Dataset | None,
+    limits: Limits,
+    label_column: str | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[Prepared, Prepared | None]:
-    """Return training rows as token ids, and validation rows cut where those are."""
+    """Return training rows as token ids, and validation rows cut where those are; both with the weights of their labels, where given."""
+
+    def weighed(prepared: Prepared) -> Prepared:
+        return prepared if weights is None or label_column is None else weigh_rows(prepared, label_column, weights)
+
     prepared = prepare_rows(train, limits)
     if validation is None:
-        return prepared, None
-    return prepared, prepare_rows(validation, Limits(prepared.max_seq_len, limits.model_max_len, allow_truncation=True))
+        return weighed(prepared), None
+    validated = prepare_rows(validation, Limits(prepared.max_seq_len, limits.model_max_len, allow_truncation=True))
+    return weighed(prepared), weighed(validated)
 
 
 def _inputs(

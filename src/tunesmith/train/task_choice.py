@@ -65,9 +65,8 @@ def choose_task(options: FinetuneOptions, explicit: Collection[str], form: Forma
     what = f"the task {name}" + (" with a head" if head and name not in HEAD_TASKS else "")
     if head:
         _refuse(_TEXT_ONLY, explicit, what)
-    if not (head and name == "text-classification"):
-        fix = "Add --head." if name == "text-classification" else None
-        _refuse(("class_weights",), explicit, what, fix)
+    if name != "text-classification":
+        _refuse(("class_weights",), explicit, what)
     if name != "similarity":
         _refuse(("pooling",), explicit, what)
     if name != "extraction":
@@ -157,7 +156,7 @@ def metrics_of(options: FinetuneOptions, task: Task, *, validated: bool) -> list
     return metrics
 
 
-def _refuse(names: Collection[str], explicit: Collection[str], what: str, fix: str | None = None) -> None:
+def _refuse(names: Collection[str], explicit: Collection[str], what: str) -> None:
     idle = [f"--{name}" for name in names if name in explicit]
     if idle:
-        raise UsageError(f"{', '.join(idle)} {'have' if len(idle) > 1 else 'has'} no effect on {what}", fix=fix or "Leave it out.")
+        raise UsageError(f"{', '.join(idle)} {'have' if len(idle) > 1 else 'has'} no effect on {what}", fix="Leave it out.")

@@ -14,7 +14,7 @@ from tiny_models import tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, UsageError
-from tunesmith.losses.labels import CrossEntropy
+from tunesmith.losses.labels import CrossEntropy, Focal
 from tunesmith.methods import build_method
 from tunesmith.methods.adapters import load_adapter
 from tunesmith.models.heads import is_encoder_decoder
@@ -61,6 +61,21 @@ def test_the_loss_is_that_of_plain_transformers(family: str) -> None:
     assert float(found.loss_sum / found.count) == pytest.approx(float(expected), rel=1e-5)
     assert float(sum(part.loss_sum for part in parts)) == pytest.approx(float(found.loss_sum), rel=1e-4)
     assert float(as_module.loss_sum) == pytest.approx(float(found.loss_sum), rel=1e-5)
+
+
+def test_tokens_count_by_the_weight_of_their_row() -> None:
+    model, weights = tiny_encoder_decoder("t5"), [0.5 * number for number in range(len(ROWS))]
+    plain, task, focal = make_task(), make_task(weighted=True), make_task(weighted=True, loss=Focal(gamma=0.0))
+    rows = [
+        {**row, "weight": weight} for row, weight in zip(plain.prepare(Dataset.from_list(ROWS), Limits()).dataset, weights, strict=True)
+    ]
+    batch = task.collate(rows, int(tiny_tokenizer().pad_token_id))
+    with torch.no_grad():
+        expected = sum(float(plain.loss(model, plain.part(batch, [n])).loss_sum) * weight for n, weight in enumerate(weights))
+        for weighed in (task, focal):
+            found = [weighed.loss(model, weighed.part(batch, group)) for group in ([5, 0, 1], [7, 2, 3, 4, 6])]
+            assert sum(float(part.loss_sum) for part in found) == pytest.approx(expected, rel=1e-5)
+            assert sum(part.count for part in found) == plain.count(batch)
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])

@@ -56,6 +56,51 @@ def test_cross_entropy_as_a_module_is_the_fast_one(family: str) -> None:
         torch.testing.assert_close(gradients(model), expected, rtol=1e-3, atol=1e-5)
 
 
+WEIGHTS = torch.tensor([0.25, 3.0, 0.0])
+
+
+def weighed_plainly(model: nn.Module, gamma: float) -> Tensor:
+    """The sum of ``weight of the row * (1 - p)^gamma * -log p`` over supervised tokens, from all logits."""
+    ids, labels = batch()
+    supervised = labels[:, 1:] != -100
+    log_p = model(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+    return (WEIGHTS[:, None] * (1 - log_p.exp()) ** gamma * -log_p)[supervised].sum()
+
+
+@pytest.mark.parametrize("focal", [False, True], ids=["cross-entropy", "focal"])
+@pytest.mark.parametrize(("family", "fast"), [("llama", True), ("llama", False), ("gemma2", True), ("gpt2", False)])
+def test_tokens_count_by_the_weight_of_their_row(family: str, fast: bool, focal: bool) -> None:
+    model = adapted(family)
+    expected = weighed_plainly(model, 1.5 if focal else 0.0)
+    expected.backward()
+    wanted = gradients(model)
+    assert not fast or "packing" in accelerate_model(model)
+    task = Generation(TaskRecord(), Focal(1.5) if focal else None, weighted=True)
+    ids, labels = batch()
+    rows = [{"input_ids": i, "labels": b, "weight": w} for i, b, w in zip(ids.tolist(), labels.tolist(), WEIGHTS.tolist(), strict=True)]
+    together = task.collate(rows, 0)
+    losses = [task.loss(model, task.part(together, group)) for group in ([2, 0], [1])]
+    sum(found.loss_sum for found in losses).backward()  # type: ignore[union-attr]
+    torch.testing.assert_close(sum(found.loss_sum for found in losses), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-3, atol=1e-5)
+    assert sum(found.count for found in losses) == task.count(together) == int((labels[:, 1:] != -100).sum())  # every token as one
+
+
+def test_a_head_of_another_kind_weighs_its_own_logits() -> None:
+    model = adapted("llama")
+    own = type(model.get_base_model()).forward  # type: ignore[operator]
+
+    def doubled(self: nn.Module, **inputs: object) -> object:
+        output = own(self, **inputs)
+        output.logits = output.logits * 2
+        return output
+
+    base = model.get_base_model()  # type: ignore[operator]
+    base.forward = doubled.__get__(base)
+    found = supervised_loss(model, *batch(), row_weights=WEIGHTS)
+    torch.testing.assert_close(found.loss_sum, weighed_plainly(model, 0.0), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("module", [LabelSmoothing(0.2), Focal(1.5)], ids=["smoothing", "focal"])
 def test_packed_and_in_chunks_as_whole(module: nn.Module) -> None:
     ids, labels = batch()
@@ -108,3 +153,4 @@ def test_which_losses_text_takes() -> None:
 def test_perplexity_is_of_cross_entropy_alone() -> None:
     assert "perplexity" in Generation(TaskRecord()).metrics(1.0, 1, 2, [])
     assert Generation(TaskRecord(), Focal()).metrics(1.0, 1, 2, []) == {"loss": 1.0, "token_accuracy": 0.5}
+    assert Generation(TaskRecord(), weighted=True).metrics(1.0, 1, 2, []) == {"loss": 1.0, "token_accuracy": 0.5}

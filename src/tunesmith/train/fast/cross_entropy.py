@@ -31,6 +31,7 @@ def linear_cross_entropy(
     bias: Tensor | None = None,
     scale: float = 1.0,
     softcap: float | None = None,
+    token_weights: Tensor | None = None,
     chunk_tokens: int = 1024,
 ) -> CrossEntropy:
     """Sum of token cross-entropies of ``cap(scale * (hidden @ weight.T + bias))``, without ever holding all logits.
@@ -42,6 +43,7 @@ def linear_cross_entropy(
         bias: ``(V,)`` of the output layer.
         scale: factor on the logits (Granite divides, Cohere multiplies them).
         softcap: ``cap(x) = softcap * tanh(x / softcap)`` when given (Gemma 2, section 2 of its report).
+        token_weights: ``(N,)`` float32 factors on the losses of the tokens, 0 or more.
         chunk_tokens: rows of logits alive at once; peak memory is about ``chunk_tokens * V`` floats.
 
     Returns: the float32 sum, to be divided by the number of supervised tokens of the whole step, and the count of right predictions.
@@ -53,14 +55,20 @@ def linear_cross_entropy(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     options = (dtype, float(scale), None if softcap is None else float(softcap), int(chunk_tokens))
     with torch.autocast(device, enabled=False):
-        loss_sum, num_correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels, options)  # type: ignore[no-untyped-call]
+        loss_sum, num_correct = _LinearCrossEntropy.apply(hidden, weight, bias, labels, token_weights, options)  # type: ignore[no-untyped-call]
     return CrossEntropy(loss_sum, int(num_correct))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, options: tuple[torch.dtype, float, float | None, int]
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        token_weights: Tensor | None,
+        options: tuple[torch.dtype, float, float | None, int],
     ) -> tuple[Tensor, Tensor]:
         dtype, scale, softcap, chunk_tokens = options
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
@@ -80,11 +88,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             slope = _cap_slope(logits, softcap, scale) if softcap is not None else None
             weights = logits.sub_(largest[:, None]).exp_()
             total = weights.sum(dim=-1)
-            loss_sum += (total.log() + largest - target_logits).sum(dtype=torch.float64)
+            losses = total.log() + largest - target_logits
+            pull = losses.new_full(losses.shape, -1.0)
+            if token_weights is not None:  # the gradient gets them with the division by ``total``, without a pass of their own
+                losses, pull, total = losses * token_weights[rows], -token_weights[rows], total / token_weights[rows]
+            loss_sum += losses.sum(dtype=torch.float64)
             if d_hidden is None and d_weight is None and d_bias is None:
                 continue
             d_logits = weights.div_(total[:, None])  # softmax
-            d_logits.scatter_add_(1, targets[:, None], d_logits.new_full((len(targets), 1), -1.0))
+            d_logits.scatter_add_(1, targets[:, None], pull[:, None])
             d_logits = d_logits.mul_(slope) if slope is not None else (d_logits.mul_(scale) if scale != 1.0 else d_logits)
             if d_bias is not None:
                 d_bias += d_logits.sum(dim=0)
@@ -106,6 +118,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if d_hidden is None else (d_hidden * grad).to(hidden_dtype),
             None if d_weight is None else (d_weight * grad).to(weight_dtype),
             None if d_bias is None else (d_bias * grad).to(bias_dtype),
+            None,
             None,
             None,
         )

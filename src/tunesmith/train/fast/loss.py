@@ -46,8 +46,23 @@ class _Head:
 _HEADS: weakref.WeakKeyDictionary[nn.Module, _Head | None] = weakref.WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
+class _Predictors:
+    """What predicts supervised tokens: ``hidden`` ``(N, D)``, ``targets`` ``(N,)`` and, of weighed rows, ``weights`` ``(N,)``."""
+
+    hidden: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+
 def supervised_loss(
-    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None, *, chunk_tokens: int = 512
+    model: nn.Module,
+    input_ids: Tensor,
+    labels: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    row_weights: Tensor | None = None,
+    chunk_tokens: int = 512,
 ) -> SupervisedLoss:
     """Loss over the supervised tokens of a batch; under ``torch.no_grad`` the same numbers for validation, in bounded memory.
 
@@ -56,17 +71,26 @@ def supervised_loss(
         input_ids: ``(B, T)``.
         labels: ``(B, T)``, not shifted: ``labels[b, t]`` is the token at ``t``, or -100 where nothing is learnt.
         attention_mask: ``(B, T)``, or None where right padding needs none (see `tunesmith.train.batching.collate`).
+        row_weights: ``(B,)`` float32 factors on the losses of all tokens of a row.
         chunk_tokens: rows of logits alive at once.
     """
     head = _head_of(model)
     if head is None:
-        return _loss_of_own_logits(model, input_ids, labels, attention_mask)
-    hidden, targets = _hidden_states(model, input_ids, labels, attention_mask)  # (N, D), (N,)
+        return _loss_of_own_logits(model, input_ids, labels, attention_mask, row_weights)
+    found = _predictors(model, input_ids, labels, attention_mask, row_weights)
+    hidden, targets = found.hidden, found.targets
     layer = _plain_layer(output_embedding(model))
     assert layer is not None
     weight = layer.dequantize(hidden.dtype) if isinstance(layer, GridLinear) else layer.weight
     result = linear_cross_entropy(
-        hidden, weight, targets, bias=layer.bias, scale=head.scale, softcap=head.softcap, chunk_tokens=chunk_tokens
+        hidden,
+        weight,
+        targets,
+        bias=layer.bias,
+        scale=head.scale,
+        softcap=head.softcap,
+        token_weights=found.weights,
+        chunk_tokens=chunk_tokens,
     )
     return SupervisedLoss(result.loss_sum, len(targets), result.num_correct)
 
@@ -78,28 +102,30 @@ def module_loss(
     module: nn.Module,
     *,
     teacher: nn.Module | None = None,
+    row_weights: Tensor | None = None,
     chunk_tokens: int | None = None,
 ) -> SupervisedLoss:
     """Loss over the supervised tokens of a batch by a module ``forward(logits, labels)`` that returns a mean over the rows it is given.
 
     Args:
         model, input_ids, labels: as for :func:`supervised_loss`.
-        module: gets logits ``(N, V)`` float32 and targets ``(N,)``, with a teacher its logits ``(N, V)`` too.
-        teacher: another causal language model with the same tokens.
+        module: gets logits ``(N, V)`` float32 and targets ``(N,)``; third a teacher's logits ``(N, V)``, or the tokens' weights ``(N,)``.
+        teacher: another causal language model with the same tokens; not together with weights.
+        row_weights: ``(B,)`` float32 factors on the losses of all tokens of a row.
         chunk_tokens: rows of logits alive at once, for a module whose mean over all rows is that of its means over some; their logits are
             computed once more in the backward pass. None hands all rows over at once.
     """
     # a teacher's rows come in the order of the batch, which packing changes
-    rows_of, targets = logits_by_rows(model, input_ids, labels, packed=teacher is None)
+    rows_of, targets, weights = _logits_by_rows(model, input_ids, labels, row_weights, packed=teacher is None)
     teacher_of = None
     if teacher is not None:
         with torch.no_grad():
-            teacher_of = logits_by_rows(teacher, input_ids, labels, packed=False)[0]
+            teacher_of = _logits_by_rows(teacher, input_ids, labels, None, packed=False)[0]
 
     def of_rows(rows: slice) -> tuple[Tensor, Tensor]:
         logits = rows_of(rows)
         with torch.no_grad():
-            more = [] if teacher_of is None else [teacher_of(rows)]
+            more = [teacher_of(rows)] if teacher_of is not None else [weights[rows]] if weights is not None else []
         return module(logits, targets[rows], *more) * len(logits), (logits.argmax(dim=-1) == targets[rows]).sum()
 
     step = chunk_tokens or max(len(targets), 1)
@@ -110,8 +136,10 @@ def module_loss(
     return SupervisedLoss(loss_sum, len(targets), sum(int(right) for _, right in found))
 
 
-def logits_by_rows(model: nn.Module, input_ids: Tensor, labels: Tensor, *, packed: bool = True) -> tuple[Callable[[slice], Tensor], Tensor]:
-    """Run the model up to its output layer; return a function that makes the logits ``(n, V)`` float32 of some rows, and targets ``(N,)``.
+def _logits_by_rows(
+    model: nn.Module, input_ids: Tensor, labels: Tensor, row_weights: Tensor | None, *, packed: bool
+) -> tuple[Callable[[slice], Tensor], Tensor, Tensor | None]:
+    """Run the model up to its output layer; return a function that makes the logits ``(n, V)`` float32 of some rows, targets and weights.
 
     Args:
         packed: whether rows may be packed, which changes their order.
@@ -120,39 +148,61 @@ def logits_by_rows(model: nn.Module, input_ids: Tensor, labels: Tensor, *, packe
     if head is None:
         supervised = labels[:, 1:] != IGNORE_INDEX
         logits = _own_logits(model, input_ids, None, supervised)
-        return lambda rows: logits[rows], labels[:, 1:][supervised]
-    hidden, targets = _hidden_states(model, input_ids, labels, None, packed=packed)
+        return lambda rows: logits[rows], labels[:, 1:][supervised], _token_weights(row_weights, supervised)
+    found = _predictors(model, input_ids, labels, None, row_weights, packed=packed)
     layer = _plain_layer(output_embedding(model))
     assert layer is not None
-    weight = layer.dequantize(hidden.dtype) if isinstance(layer, GridLinear) else layer.weight
+    weight = layer.dequantize(found.hidden.dtype) if isinstance(layer, GridLinear) else layer.weight
 
     def of_rows(rows: slice) -> Tensor:
-        bias = None if layer.bias is None else layer.bias.to(hidden.dtype)
-        made = nn.functional.linear(hidden[rows], weight.to(hidden.dtype), bias).float() * head.scale
+        bias = None if layer.bias is None else layer.bias.to(found.hidden.dtype)
+        made = nn.functional.linear(found.hidden[rows], weight.to(found.hidden.dtype), bias).float() * head.scale
         return made if head.softcap is None else head.softcap * torch.tanh(made / head.softcap)
 
-    return of_rows, targets
+    return of_rows, found.targets, found.weights
 
 
-def _hidden_states(
-    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None, *, packed: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Last hidden states ``(N, D)`` of the tokens that predict a supervised one, and their targets ``(N,)``."""
+def _predictors(
+    model: nn.Module,
+    input_ids: Tensor,
+    labels: Tensor,
+    attention_mask: Tensor | None,
+    row_weights: Tensor | None,
+    *,
+    packed: bool = True,
+) -> _Predictors:
+    """Last hidden states of the tokens that predict a supervised one."""
     packing = packing_of(model) if packed else None
     if packing is not None:
-        batch = pack(input_ids, labels, attention_mask, share_prefix=packing.share_prefix, max_row_tokens=packing.max_row_tokens)
+        batch = pack(
+            input_ids,
+            labels,
+            attention_mask,
+            row_weights=row_weights,
+            share_prefix=packing.share_prefix,
+            max_row_tokens=packing.max_row_tokens,
+        )
         if batch is not None:
-            return packed_hidden_states(model, batch), batch.targets
+            return _Predictors(packed_hidden_states(model, batch), batch.targets, batch.weights)
     hidden = backbone(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state  # (B, T, D)
     supervised = labels[:, 1:] != IGNORE_INDEX
-    return hidden[:, :-1][supervised], labels[:, 1:][supervised]
+    return _Predictors(hidden[:, :-1][supervised], labels[:, 1:][supervised], _token_weights(row_weights, supervised))
 
 
-def _loss_of_own_logits(model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None) -> SupervisedLoss:
+def _token_weights(row_weights: Tensor | None, supervised: Tensor) -> Tensor | None:
+    """``(N,)``, from the weights of rows ``(B,)`` and what is supervised ``(B, T - 1)``."""
+    return None if row_weights is None else row_weights.repeat_interleave(supervised.sum(dim=1))
+
+
+def _loss_of_own_logits(
+    model: nn.Module, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None, row_weights: Tensor | None
+) -> SupervisedLoss:
     supervised = labels[:, 1:] != IGNORE_INDEX
     targets = labels[:, 1:][supervised]
     logits = _own_logits(model, input_ids, attention_mask, supervised)
-    loss_sum = nn.functional.cross_entropy(logits, targets, reduction="sum")
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    weights = _token_weights(row_weights, supervised)
+    loss_sum = (losses if weights is None else losses * weights).sum()
     return SupervisedLoss(loss_sum, len(targets), int((logits.argmax(dim=-1) == targets).sum()))
 
 

@@ -76,16 +76,24 @@ class PackedBatch:
         position_ids: ``(1, N)``, the position of each token in its own row.
         layout: which token belongs where, and which predict.
         targets: ``(M,)`` token ids that these should predict.
+        weights: ``(M,)``, the weight of the row that each target is of; None where rows have none.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     layout: TokenLayout
     targets: Tensor
+    weights: Tensor | None = None
 
 
 def pack(
-    input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None, *, share_prefix: bool = True, max_row_tokens: int | None = None
+    input_ids: Tensor,
+    labels: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    row_weights: Tensor | None = None,
+    share_prefix: bool = True,
+    max_row_tokens: int | None = None,
 ) -> PackedBatch | None:
     """Pack a batch padded on the right.
 
@@ -93,6 +101,7 @@ def pack(
         input_ids: ``(B, T)``.
         labels: ``(B, T)``, not shifted, -100 where nothing is learnt.
         attention_mask: ``(B, T)`` or None; padding must be on the right.
+        row_weights: ``(B,)``, how much the losses of each row count.
         share_prefix: compute tokens that all rows begin with once. Not right where dropout makes rows differ.
         max_row_tokens: longest row that may be packed (models that look back through a window).
 
@@ -111,7 +120,10 @@ def pack(
         return None
     prefix = _shared_length(input_ids, lengths) if share_prefix and len(rows) > 1 else 0
     order, layout = _lay_out((lengths - prefix).tolist(), prefix)
-    return _gather(input_ids[order], labels[order], supervised[order], layout)
+    packed = _gather(input_ids[order], labels[order], supervised[order], layout)
+    if row_weights is None:
+        return packed
+    return replace(packed, weights=row_weights[rows][order].repeat_interleave(supervised[order].sum(dim=1)))
 
 
 def _shared_length(input_ids: Tensor, lengths: Tensor) -> int:

@@ -40,6 +40,20 @@ def test_loss_and_gradients_are_those_of_all_logits(chunk_tokens: int, scale: fl
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (2.0, 3.0)])
+def test_tokens_count_by_their_weights(scale: float, softcap: float | None) -> None:
+    hidden, weight, bias, labels = work()
+    weights = torch.linspace(0.0, 3.0, N)  # the first counts for nothing
+    logits = torch.nn.functional.linear(hidden, weight, bias) * scale
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    plain_sum = (torch.nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
+    expected = torch.autograd.grad(plain_sum, (hidden, weight, bias))
+    result = linear_cross_entropy(hidden, weight, labels, bias=bias, scale=scale, softcap=softcap, token_weights=weights, chunk_tokens=8)
+    torch.testing.assert_close(result.loss_sum, plain_sum, rtol=1e-6, atol=1e-5)
+    for found, wanted in zip(torch.autograd.grad(result.loss_sum, (hidden, weight, bias)), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_is_as_near_to_float32_as_the_plain_loss_is() -> None:
     hidden, weight, bias, labels = work(torch.bfloat16)
     true = [tensor.detach().float().requires_grad_(True) for tensor in (hidden, weight, bias)]

@@ -98,6 +98,18 @@ def test_rows_without_anything_to_learn_are_left_out() -> None:
     assert pack(input_ids, torch.full_like(labels, -100)) is None
 
 
+def test_targets_have_the_weight_of_their_row() -> None:
+    input_ids, labels = batch()
+    ids, goals = torch.cat([input_ids, input_ids[:1]]), torch.cat([labels, torch.full_like(labels[:1], -100)])
+    packed = pack(ids[[3, 0, 1, 2]], goals[[3, 0, 1, 2]], row_weights=torch.tensor([9.0, 0.0, 1.0, 2.0]))
+    assert packed is not None
+    assert packed.weights is not None
+    assert packed.weights.tolist() == [next(n for n, row in enumerate(ROWS) if target in row[3:]) for target in packed.targets.tolist()]
+    unweighted = pack(*batch())
+    assert unweighted is not None
+    assert unweighted.weights is None
+
+
 def test_what_cannot_be_packed_is_not() -> None:
     input_ids, labels = batch()
     right = (input_ids != PAD).long()
