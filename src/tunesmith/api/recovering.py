@@ -62,6 +62,7 @@ def recover(run: str | Path, output_path: str | Path, *, steps: int, overwrite: 
         "max_steps": steps,
         "show_answers": 0,
         "verdict": False,
+        "task": manifest.task,  # the run's, however its rows would be taken today
     }
     base = manifest.base or str(folder / "model")
     placed = {"model_name_or_path": base, "adapter_path": str(folder), "output_path": str(output_path), "overwrite": overwrite}

@@ -124,6 +124,11 @@ LAYOUTS: tuple[Layout, ...] = (
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
 
+def is_label_name(column: str) -> bool:
+    """Whether a column is called as labels are."""
+    return column.lower() in _BY_NAME["text-label"].roles["answer"]
+
+
 @dataclass(frozen=True)
 class Format:
     """A recognized row format: its name, the task it suggests, and which column plays which role."""

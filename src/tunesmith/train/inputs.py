@@ -167,7 +167,7 @@ def _text_inputs(
         )
 
     prepared = _prepare_both(prepare_text, train_rows, validation_rows, limits, template.answer_column, weights)
-    return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template))
+    return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template, record.name))
 
 
 def _sequence_inputs(
@@ -194,7 +194,7 @@ def _sequence_inputs(
     task = SequenceToSequence(record, template, tokenizer, text_loss(options, len(tokenizer)), weighted=weights is not None)
     prepared = _prepare_both(task.prepare, train_rows, validation_rows, limits, template.answer_column, weights)
     task.record = replace(record, max_seq_len=prepared[0].max_seq_len)
-    return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template))
+    return _inputs(splits, options, task, prepared, validation_rows, template=template, recognized=describe(form, template, record.name))
 
 
 def _head_inputs(
@@ -267,9 +267,9 @@ def _inputs(
     )
 
 
-def describe(form: Format | None, template: Template) -> str:
-    """Say how the rows were understood."""
+def describe(form: Format | None, template: Template, task: str) -> str:
+    """Say how the rows were understood, and as which task."""
     how = "the chat template" if template.kind == "chat" else "a text template"
     if form is None:
-        return f"rendered by the given template, the answer is '{template.answer_column}'"
-    return f"recognized as {form.name} rows ({form.task}), rendered by {how}"
+        return f"rendered by the given template, the answer is '{template.answer_column}' ({task})"
+    return f"recognized as {form.name} rows ({task}), rendered by {how}"

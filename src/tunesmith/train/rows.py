@@ -38,7 +38,7 @@ def written_answers(splits: Splits, options: FinetuneOptions, name: str, column:
         return splits, ()
     labels = known_labels(splits.train[column])
     if options.task is None and len(labels) > MOST_LABELS:
-        fix = "If they are labels, say --task text-classification, or score them: --head"
+        fix = "If they are labels, say --task text-classification, or score them: --head; if they are not, --task text-generation"
         raise DataError(f"column '{column}' has lists of {len(labels):,} different texts", fix=fix)
     return _with_each(splits, column, lambda rows: with_label_lists(rows, column, labels)), labels
 

@@ -6,11 +6,13 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tunesmith.config.finetune import FinetuneOptions
-from tunesmith.data.formats import Format
+from tunesmith.data.formats import Format, is_label_name
 from tunesmith.data.labels import labels_of_cell, sort_labels
+from tunesmith.data.placeholders import unescape
 from tunesmith.data.splits import MOST_LABELS
 from tunesmith.data.task_file import TASK_NAMES, TaskRecord
 from tunesmith.data.templates import Template
+from tunesmith.data.text_templates import take_apart
 from tunesmith.errors import DataError, UsageError, nearest
 from tunesmith.metrics import load_metric
 from tunesmith.metrics.protocol import Metric
@@ -59,7 +61,7 @@ def choose_task(options: FinetuneOptions, explicit: Collection[str], form: Forma
     Raises:
         UsageError: for options without effect on it.
     """
-    suggested = form.task if form is not None else "text-generation"
+    suggested = form.task if form is not None else _task_of_template(options.text_template)
     name = options.task or ("text-classification" if options.head else suggested)
     head = name in HEAD_TASKS or options.head
     what = f"the task {name}" + (" with a head" if head and name not in HEAD_TASKS else "")
@@ -72,6 +74,15 @@ def choose_task(options: FinetuneOptions, explicit: Collection[str], form: Forma
     if name != "extraction":
         _refuse(("answer_schema",), explicit, what)
     return name, head
+
+
+def _task_of_template(text_template: str | None) -> str:
+    """The task that a template suggests: choosing labels where it ends in a column that is called so; its values have the last word."""
+    try:
+        parts = take_apart(unescape(text_template or ""))
+    except DataError:  # said with the columns there are, when the template is chosen
+        return "text-generation"
+    return "text-classification" if parts.prompt_columns and is_label_name(parts.answer) else "text-generation"
 
 
 def check_encoder_decoder(options: FinetuneOptions, explicit: Collection[str], *, head: bool) -> None:

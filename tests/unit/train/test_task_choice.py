@@ -146,6 +146,23 @@ def test_the_task_follows_the_rows_unless_somebody_says_otherwise(
     assert choose_task(options(**given), given, recognize(Dataset.from_list([row]))) == chosen
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"text_template": "{ticket}\\n{label}"}, "text-classification"),
+        ({"text_template": "{phrase}: {Tone}!"}, "text-classification"),
+        ({"text_template": "{ticket}\\n{label}", "task": "text-generation"}, "text-generation"),
+        ({"text_template": "{label} {text}"}, "text-generation"),
+        ({"text_template": "{label}"}, "text-generation"),  # nothing to choose it by
+        ({"text_template": "no column"}, "text-generation"),
+        ({"text_template": "{text} {label"}, "text-generation"),
+        ({"text_field": "label"}, "text-generation"),
+    ],
+)
+def test_a_template_that_ends_in_a_label_is_for_classification(given: dict[str, Any], name: str) -> None:
+    assert choose_task(options(**given), given, None) == (name, False)
+
+
 def test_a_head_reads_the_columns_of_its_rows() -> None:
     pair = recognize(Dataset.from_list([{"text1": "a", "text2": "b", "score": 1}]))
     assert columns_of(pair, "similarity") == columns_of(pair, "text-classification") == Columns(("text1", "text2"), "score")
