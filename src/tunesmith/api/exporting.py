@@ -37,9 +37,15 @@ def optimize(
     proof: bool = True,
     data_files: Sequence[str] | None = None,
     limit: int = 100,
-    task_drop: float = 0.01,
+    task_drop: float | None = None,
+    min_quality: float | None = None,
     perplexity_rise: float = 0.03,
     accept_loss: bool = False,
+    trials: int | None = None,
+    max_minutes: float | None = None,
+    max_size_mb: float | None = None,
+    max_latency_ms: float | None = None,
+    calibration_files: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Optimized:
     """Write a folder that runs on a device, and prove that nothing was lost; the options are those of ``tunesmith auto-opt``.
@@ -47,6 +53,8 @@ def optimize(
     Args:
         path: the folder of a run, a model folder, a GGUF file, a hub id, an ONNX model; None: the sample model, or ``model_script``.
         output_path: the folder to write; it appears when it is whole and proven, and ``report.html`` in it tells what was measured.
+        task_drop, min_quality: the part of the task's metric that may be lost (0.01 unless one is given), or the part that has to be kept.
+        trials, max_minutes, max_size_mb, max_latency_ms, calibration_files: of a search for a recipe, see docs/recipes.md.
         recover: steps in which the adapter of a run learns back what the grid of 4 bits costs it, see :func:`tunesmith.api.recover`.
 
     Raises:
@@ -55,11 +63,15 @@ def optimize(
     from tunesmith.export.optimize import Proof
     from tunesmith.export.optimize import optimize as run
     from tunesmith.export.plan import Request, dimensions_of
+    from tunesmith.export.search.options import SearchOptions, tolerance_of
     from tunesmith.export.tolerances import Tolerances
     from tunesmith.models.quiet import silence_kernel_advice
     from tunesmith.report.export_page import write_export_report
 
     silence_kernel_advice()
+    calibration = tuple(calibration_files) if calibration_files is not None else None
+    search = SearchOptions(trials, max_minutes, max_size_mb, max_latency_ms, calibration)
+    tolerances = Tolerances(task_drop=tolerance_of(min_quality, task_drop, usual=Tolerances.task_drop), perplexity_rise=perplexity_rise)
     if recover is not None:
         path, adapter_path = _recovered(path, adapter_path, output_path, steps=recover, gguf=format == "gguf", overwrite=overwrite), None
     request = Request(
@@ -75,7 +87,6 @@ def optimize(
         extra_options=extra_options or {},
         adapter_precision=adapter_precision,
     )
-    tolerances = Tolerances(task_drop=task_drop, perplexity_rise=perplexity_rise)
     files = tuple(data_files) if data_files is not None else None
     made = run(
         path,
@@ -89,6 +100,7 @@ def optimize(
         model_script=model_script,
         memory=memory,
         overwrite=overwrite,
+        search=search,
     )
     write_export_report(made.folder)
     return made

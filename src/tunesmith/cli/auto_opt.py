@@ -51,6 +51,12 @@ def _print(made: Optimized, as_json: bool) -> None:
     if as_json:
         print_json(made)
         return
+    if made.search is not None:
+        print(made.search.table())
+        rows = made.search.calibrated_on
+        for sentence in (*((f"Calibrated on {rows}.",) if rows else ()), *made.search.words):
+            print(sentence)
+        print()
     if made.certificate is not None:
         print(made.certificate.table())
     for sentence in made.words:

@@ -8,7 +8,7 @@ from tunesmith.config.declare import option
 from tunesmith.config.generate import adapter_path_option
 from tunesmith.config.model import MODEL, SourceOptions
 
-TARGET, BUILD, PROOF, RESULT = "Target", "Building", "Proof", "Result"
+TARGET, BUILD, PROOF, SEARCH, RESULT = "Target", "Building", "Proof", "Searching a recipe", "Result"
 
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8", "int4", "f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
@@ -51,7 +51,9 @@ class ExportOptions(SourceOptions):
         default_text="the rows that the run held out, else text of the standard library",
     )
     limit: int = option(100, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
-    task_drop: float = option(0.01, "Part of the task's metric that may be lost.", group=PROOF, at_least=0, at_most=1)
+    task_drop: float | None = option(
+        None, "Part of the task's metric that may be lost.", group=PROOF, at_least=0, at_most=1, default_text="0.01"
+    )
     perplexity_rise: float = option(0.03, "Part by which the perplexity of the right answers may rise.", group=PROOF, at_least=0)
     accept_loss: bool = option(False, "Ship it whatever was lost, and record the loss.", group=PROOF)
     output_path: str | None = option(None, "Folder for the exported model.", group=RESULT, short="o", metavar="FOLDER")
@@ -81,7 +83,7 @@ class OptimizeOptions(ExportOptions):
         None,
         "Precision of the weights: fp32 to int4 for ONNX, f32 to q4_0 for GGUF.",
         group=TARGET,
-        default_text="auto: the smallest that loses nothing; of GGUF q8_0",
+        default_text="the smallest that loses nothing; of GGUF q8_0. auto: recipes between them are searched, too",
     )
     adapter_precision: Literal["fp32", "fp16", "int8"] | None = option(
         None, "Of an adapter that was trained on the int4 grid and stays beside its weights.", group=BUILD, default_text="int8"
@@ -107,3 +109,35 @@ class OptimizeOptions(ExportOptions):
         None, "Names of dimensions to make static, for NPUs; with --dim_value.", group=BUILD, metavar="NAME"
     )
     dim_value: tuple[int, ...] | None = option(None, "Their sizes, in the same order.", group=BUILD, metavar="N")
+    min_quality: float | None = option(
+        None,
+        "Part of the task's metric that has to be kept: another way to say --task_drop.",
+        group=PROOF,
+        at_least=0,
+        at_most=1,
+        default_text="0.99",
+    )
+    trials: int | None = option(
+        None,
+        "Recipes to try; all are shown, and the smallest that keeps the metric ships.",
+        group=SEARCH,
+        at_least=1,
+        metavar="N",
+        default_text="until one keeps the metric",
+    )
+    max_minutes: float | None = option(
+        None, "Minutes in which further recipes are begun; with --trials, whatever ends first.", group=SEARCH, above=0, metavar="MINUTES"
+    )
+    max_size_mb: float | None = option(
+        None, "Most megabytes of the model's files: the best quality within them is searched for.", group=SEARCH, above=0, metavar="MB"
+    )
+    max_latency_ms: float | None = option(
+        None, "Most milliseconds for each token that is written, measured on this machine.", group=SEARCH, above=0, metavar="MS"
+    )
+    calibration_files: tuple[str, ...] | None = option(
+        None,
+        "Rows, with the columns of training, that recipes look at.",
+        group=SEARCH,
+        metavar="FILE",
+        default_text="the run's training rows, else text of the standard library",
+    )

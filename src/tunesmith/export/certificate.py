@@ -177,7 +177,7 @@ class Examination:
     ) -> None:
         self.rows, self.reference, self.max_rows = rows, reference, max_rows
         self.tolerances = tolerances or Tolerances()
-        self._standard: _Standard | None = None
+        self._standard: Standard | None = None
         self._kept: dict[str, Found] = {}
 
     def __enter__(self) -> Examination:
@@ -213,13 +213,13 @@ class Examination:
             layers={name: one.layer for name, one in zip(names, found, strict=True) if one.layer},
         )
 
-    def measure_reference(self, stage: Stage) -> _Standard:
+    def measure_reference(self, stage: Stage) -> Standard:
         """Measure what all others are compared with, unless that was done before; returns it."""
         if self._standard is None:
             runtime = stage.load()
             asked = evaluation_set(runtime, self.rows, max_rows=self.max_rows)
             scores, right = measure(stage, runtime, asked, None)
-            self._standard = _Standard(asked, TokenCheck.of(runtime), scores, right)
+            self._standard = Standard(asked, TokenCheck.of(runtime), scores, right)
             del runtime
             gc.collect()
         return self._standard
@@ -238,7 +238,7 @@ class Examination:
         known = self._known()
         return tuple(losses(scores, trace, known.scores, known.right, known.asked, self.tolerances))
 
-    def _known(self) -> _Standard:
+    def _known(self) -> Standard:
         if self._standard is None:
             raise RuntimeError("the reference is measured before what is compared with it")
         return self._standard
@@ -268,7 +268,7 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class _Standard:
+class Standard:
     """What was measured of the reference.
 
     Attributes:

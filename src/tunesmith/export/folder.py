@@ -26,7 +26,15 @@ _MODEL_SUFFIXES = frozenset({".onnx", ".data", ".gguf"})
 _EXPORTERS = ("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir", "gguf")
 
 
-def write_extras(source: ExportSource, folder: Path, plan: Plan, *, name: str, certificate: Mapping[str, Any] | None = None) -> None:
+def write_extras(
+    source: ExportSource,
+    folder: Path,
+    plan: Plan,
+    *,
+    name: str,
+    certificate: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
+) -> None:
     """Write everything beside the model itself.
 
     Args:
@@ -35,6 +43,7 @@ def write_extras(source: ExportSource, folder: Path, plan: Plan, *, name: str, c
         plan: what it was made for, and how.
         name: the folder's final name.
         certificate: what :mod:`tunesmith.export.certificate` found.
+        search: the recipes that were tried, where there was a choice.
     """
     write_template(folder, source.template)
     if source.task is not None:
@@ -44,6 +53,8 @@ def write_extras(source: ExportSource, folder: Path, plan: Plan, *, name: str, c
     run = source.manifest
     merged = source.places.adapter is not None
     export = export_record(folder, plan, adapter="merged" if merged else None)
+    if search is not None:
+        export["search"] = search
     manifest = Manifest(
         kind=plan.file_format,
         task=run.task if run else source.task.name if source.task else None,

@@ -23,6 +23,9 @@ from tunesmith.export.onnx_input import is_onnx
 from tunesmith.export.plan import Plan, Request, plans_for
 from tunesmith.export.proof import prove, runs_here
 from tunesmith.export.result import Optimized, check_memory, parse_memory
+from tunesmith.export.search.flow import search as search_recipes
+from tunesmith.export.search.options import SearchOptions, is_searched
+from tunesmith.export.search.result import SearchResult
 from tunesmith.export.source import ExportSource, read_source
 from tunesmith.export.tolerances import Tolerances
 from tunesmith.hardware import detect
@@ -49,6 +52,23 @@ class Proof:
     accept_loss: bool = False
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """Where an export goes and what it has to keep to.
+
+    Attributes:
+        final: the folder to write.
+        limit: bytes that the model has to fit into.
+        overwrite: replace an earlier result.
+        search: recipes that were tried before, in vain.
+    """
+
+    final: Path
+    limit: int | None
+    overwrite: bool
+    search: SearchResult | None = None
+
+
 class _Lost(Exception):
     """Leaves the folder of an export that lost too much, so that it is removed."""
 
@@ -70,6 +90,7 @@ def optimize(
     model_script: str | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
+    search: SearchOptions | None = None,
 ) -> Optimized:
     """Write a folder that runs on the target.
 
@@ -81,6 +102,7 @@ def optimize(
         model_script: a PyTorch model by ``file.py:function``.
         memory: bytes that the model has to fit into.
         overwrite: replace an earlier result.
+        search: budget and limits of a search for a recipe.
 
     Raises:
         UsageError: for options that have no effect or contradict each other, and for targets that there is no recipe for.
@@ -89,35 +111,58 @@ def optimize(
         ExportHarm: when more was lost than may be; nothing has the final name then.
     """
     final = Path(output_path).expanduser()
-    limit = parse_memory(memory)
+    options = search or SearchOptions()
+    wanted = _Wanted(final, parse_memory(memory), overwrite)
     bare = Path(path).expanduser() if path is not None else None
     if model_script is not None or (bare is not None and is_onnx(bare)):
-        _check_alone(bare, model_script, adapter_path, proof)
-        return optimize_graph(bare, model_script, final, request, limit=limit, overwrite=overwrite)
+        _check_alone(bare, model_script, adapter_path, proof, options)
+        return optimize_graph(bare, model_script, final, request, limit=wanted.limit, overwrite=overwrite)
     check_output_folder(final, overwrite=overwrite)
     source = read_source(path, adapter_path=adapter_path, revision=revision, token=token, trust_remote_code=trust_remote_code)
+    searched = is_searched(source, request, options, proven=proof.wanted)
     asks_machine = request.device not in (None, "cpu") and request.provider is None
     plans = plans_for(source, request, available=detect(providers=True).providers if asks_machine else ())
     rows = _rows(source, proof)
     with Examination(rows, tolerances=proof.tolerances, max_rows=proof.max_rows) as examination:
-        return _first_that_ships(source, final, plans, limit, proof, examination, overwrite)
+        if searched:
+            return _searched(source, wanted, plans, request, options, proof, examination)
+        return _first_that_ships(source, wanted, plans, proof, examination)
 
 
-def _first_that_ships(
+def _searched(
     source: ExportSource,
-    final: Path,
+    wanted: _Wanted,
     plans: Sequence[Plan],
-    limit: int | None,
+    request: Request,
+    options: SearchOptions,
     proof: Proof,
     examination: Examination,
-    overwrite: bool,
 ) -> Optimized:
+    """Ship the best recipe; without quantization where none loses little enough."""
+    found = search_recipes(
+        source,
+        wanted.final,
+        options,
+        options.limits(wanted.limit),
+        examination,
+        block_size=request.block_size,
+        accept_loss=proof.accept_loss,
+        overwrite=wanted.overwrite,
+    )
+    if found.made is not None:
+        return replace(found.made, words=(*found.words, *found.made.words))
+    last = [plan for plan in plans if plan.target.precision == "fp32"]
+    made = _first_that_ships(source, replace(wanted, search=found.result), last, proof, examination)
+    return replace(made, words=(*found.words, *made.words), search=found.result)
+
+
+def _first_that_ships(source: ExportSource, wanted: _Wanted, plans: Sequence[Plan], proof: Proof, examination: Examination) -> Optimized:
     """Make one plan after the other until one loses nothing."""
     proven = proof.wanted and runs_here(plans[0])
     lost: list[str] = []
     for number, plan in enumerate(plans if proven else plans[:1], 1):
         try:
-            made = _make(source, final, plan, limit, proof if proven else replace(proof, wanted=False), examination, overwrite)
+            made = _make(source, wanted, plan, proof if proven else replace(proof, wanted=False), examination)
         except _Lost as found:
             if number == len(plans):
                 found.certificate.check()
@@ -137,8 +182,10 @@ def _way_back(source: ExportSource, plan: Plan) -> str:
     return " --recover 100 trains its adapter on that grid." if recoverable and plan.target.precision == "int4" else ""
 
 
-def _check_alone(path: Path | None, script: str | None, adapter_path: str | None, proof: Proof) -> None:
+def _check_alone(path: Path | None, script: str | None, adapter_path: str | None, proof: Proof, search: SearchOptions) -> None:
     """Refuse what can't stand beside a graph."""
+    if search.given:
+        raise UsageError(f"{', '.join(search.given)}: recipes are searched for models that write text, not for a graph", fix="Leave it out")
     if path is not None and script is not None:
         raise UsageError(f"--model_script and {path} both name a model", fix="Leave one of them out")
     what = str(path) if script is None else "--model_script"
@@ -156,23 +203,22 @@ def _rows(source: ExportSource, proof: Proof) -> Sequence[Mapping[str, Any]]:
     return list(read_test_set(list(proof.data_files), None))
 
 
-def _make(
-    source: ExportSource, final: Path, plan: Plan, limit: int | None, proof: Proof, examination: Examination, overwrite: bool
-) -> Optimized:
-    name = final.resolve().name
+def _make(source: ExportSource, wanted: _Wanted, plan: Plan, proof: Proof, examination: Examination) -> Optimized:
+    name, final = wanted.final.resolve().name, wanted.final
+    search = wanted.search.to_dict() if wanted.search is not None else None
     certificate = None
     started = time.monotonic()
-    with new_folder(final, overwrite=overwrite) as folder:
+    with new_folder(final, overwrite=wanted.overwrite) as folder:
         log.info("Building %s for %s.", plan.target.precision, plan.target.provider)
         _build(source, folder, plan)
         size = sum(model_sizes(folder).values())
         seconds = time.monotonic() - started
-        check_memory(size, limit, plan.target)
-        write_extras(source, folder, plan, name=name)
+        check_memory(size, wanted.limit, plan.target)
+        write_extras(source, folder, plan, name=name, search=search)
         if proof.wanted:
             log.info("Scoring every stage of the export on the same rows.")
             certificate = _proven(prove(source, folder, plan, examination), proof)
-            write_extras(source, folder, plan, name=name, certificate=certificate.to_dict())
+            write_extras(source, folder, plan, name=name, certificate=certificate.to_dict(), search=search)
     return Optimized(final, plan.target, size, seconds, certificate, _words(plan, size, seconds))
 
 

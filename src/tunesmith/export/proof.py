@@ -88,7 +88,9 @@ def exported_stage(source: ExportSource, folder: Path, plan: Plan, *, has_rows: 
         return Stage("gguf", lambda: load(folder), judged, file, lambda: audit_gguf(file, tuned))
     file = folder / MODEL_FILE
     rounded = not any("algo" in name for name in plan.recipe.options)  # others than the usual algorithm move weights on purpose
-    audit = (lambda: audit_onnx(file, tuned, rounded=rounded, on_grid=on_grid)) if file.is_file() else None
+    # a recipe that was searched for may move what stays in floating point, too; its folder was compared with its codes when it was made
+    comparable = file.is_file() and "recipe" not in plan.recipe.options
+    audit = (lambda: audit_onnx(file, tuned, rounded=rounded, on_grid=on_grid)) if comparable else None
     return Stage(f"onnx-{plan.target.precision}" if is_float else "quantized", lambda: load(folder), judged, folder, audit)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith.errors import OutputError, UsageError
 from tunesmith.export.certificate import Certificate
 from tunesmith.export.targets import Target
+
+if TYPE_CHECKING:
+    from tunesmith.export.search.result import SearchResult
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -24,6 +28,7 @@ class Optimized:
         seconds: that building took, without the proof.
         certificate: what every stage scored; None where nothing could be run, or was asked not to.
         words: sentences for people.
+        search: the recipes that were tried, where they were searched.
     """
 
     folder: Path
@@ -32,6 +37,7 @@ class Optimized:
     seconds: float
     certificate: Certificate | None
     words: tuple[str, ...]
+    search: SearchResult | None = None
 
 
 def parse_memory(memory: str | int | None) -> int | None:

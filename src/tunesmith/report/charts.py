@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Points = Sequence[tuple[float, float]]
 
 #: Colours that matplotlib is told, and what stands for them in the page.
-_INK, _GRID = "#010101", "#020202"
-_SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
-_STYLES = {_INK: "currentColor", _GRID: "var(--grid)", **{color: f"var(--series-{place})" for place, color in enumerate(_SERIES, 1)}}
+INK, _GRID = "#010101", "#020202"
+SERIES = ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808")
+_STYLES = {INK: "currentColor", _GRID: "var(--grid)", **{color: f"var(--series-{place})" for place, color in enumerate(SERIES, 1)}}
 #: Lines differ by more than colour.
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
@@ -82,14 +82,14 @@ def line_chart(title: str, lines: Mapping[str, Points], *, unit: str = "", x_lab
         for place, (name, points) in enumerate(lines.items()):
             xs, ys = zip(*points, strict=True)
             marker = "o" if len(points) < 30 else None
-            axes.plot(xs, ys, color=_SERIES[place % len(_SERIES)], linestyle=_DASHES[place % len(_DASHES)], marker=marker, label=name)
+            axes.plot(xs, ys, color=SERIES[place % len(SERIES)], linestyle=_DASHES[place % len(_DASHES)], marker=marker, label=name)
         if mark is not None:
-            axes.axvline(mark, color=_INK, linewidth=0.8, linestyle=":", label=f"kept: step {mark:g}")
+            axes.axvline(mark, color=INK, linewidth=0.8, linestyle=":", label=f"kept: step {mark:g}")
         axes.set_xlabel(x_label)
         if unit:
             axes.set_ylabel(unit)
         if len(lines) > 1 or mark is not None:
-            axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+            axes.legend(frameon=False, labelcolor=INK, fontsize=9)
 
     said = "; ".join(
         f"{name} from {points[0][1]:.4g} at {x_label} {points[0][0]:g} to {points[-1][1]:.4g} at {points[-1][0]:g}"
@@ -97,7 +97,7 @@ def line_chart(title: str, lines: Mapping[str, Points], *, unit: str = "", x_lab
     )
     kept = f"; the weights of step {mark:g} are kept" if mark is not None else ""
     text = said if said.startswith(title.lower()) else f"{title}: {said}"
-    return Chart(title, _svg(draw, _identifier(title)), f"{text[:1].upper()}{text[1:]}{kept}.")
+    return Chart(title, svg_of(draw, _identifier(title)), f"{text[:1].upper()}{text[1:]}{kept}.")
 
 
 def calibration_chart(confidence: Sequence[float], right: Sequence[bool], *, num_bins: int = 10) -> Chart:
@@ -114,20 +114,20 @@ def calibration_chart(confidence: Sequence[float], right: Sequence[bool], *, num
     error = sum(abs(sure - share) * count for sure, share, count in points) / max(len(confidence), 1)
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":", label="as sure as right")
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="as sure as right")
         xs, ys, counts = zip(*points, strict=True)
         sizes = [20 + 160 * count / max(counts) for count in counts]
-        axes.plot(xs, ys, color=_SERIES[0], linewidth=1)
-        axes.scatter(xs, ys, s=sizes, color=_SERIES[0], label="answers, by how sure")
+        axes.plot(xs, ys, color=SERIES[0], linewidth=1)
+        axes.scatter(xs, ys, s=sizes, color=SERIES[0], label="answers, by how sure")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.06), xlabel="how sure the model was", ylabel="share that was right")
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="upper left")
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left")
 
     said = "; ".join(f"about {sure:.0%} sure: {share:.0%} right of {count}" for sure, share, count in points)
     text = f"Calibration: {said}. Mean distance between how sure and how right: {100 * error:.1f} points."
-    return Chart("Calibration", _svg(draw, "calibration"), text)
+    return Chart("Calibration", svg_of(draw, "calibration"), text)
 
 
-def _svg(draw: Any, name: str) -> str:
+def svg_of(draw: Any, name: str) -> str:
     """Let ``draw`` fill axes, and return the picture with the page's colours and names that no other picture has."""
     # its list of fonts goes where our other caches are, not into the user's home
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
@@ -153,13 +153,13 @@ def _dress(axes: Any) -> None:
     axes.set_prop_cycle(None)
     axes.grid(True, color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=9, length=0)
+    axes.tick_params(colors=INK, labelsize=9, length=0)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(_GRID)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=_INK, size=9)
+        label.set(color=INK, size=9)
 
 
 def page_svg(text: str, name: str) -> str:

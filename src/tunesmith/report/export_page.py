@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.artifact import Manifest, read_manifest, write_file_atomically
 from tunesmith.errors import ModelError
 from tunesmith.export.certificate_table import columns_of
 from tunesmith.report.page import checked_path, render
 from tunesmith.report.run_files import run_name, short_name
+from tunesmith.report.search_charts import search_charts
 from tunesmith.run_folder import REPORT
+
+if TYPE_CHECKING:
+    from tunesmith.export.search.result import SearchResult
 
 _KINDS = ("onnx", "gguf")
 _TOLERANCES = {
@@ -62,12 +66,15 @@ def export_page(folder: Path, manifest: Manifest) -> str:
         certificate = Certificate.from_dict(values) if isinstance(values, Mapping) else None
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"the certificate in {folder} can't be read: {error}", fix="Export the model again") from error
+    search = searched(folder, manifest)
     columns = columns_of(certificate) if certificate else []
     return render(
         "export.html",
         title=f"{run_name(folder)}: {short_name(manifest.base)}, exported",
         what=what_was_exported(manifest),
         certificate=certificate,
+        search=search,
+        search_charts=search_charts(search) if search else [],
         headings=[name for name, _ in columns],
         rows=list(zip(*(cells for _, cells in columns), strict=True)),
         tolerances=[(words, certificate.tolerances.to_dict()[name]) for name, words in _TOLERANCES.items()] if certificate else [],
@@ -75,6 +82,23 @@ def export_page(folder: Path, manifest: Manifest) -> str:
             f"{name} {manifest.versions[name]}" for name in ("onnxruntime", "onnxruntime-genai") if name in manifest.versions
         ),
     )
+
+
+def searched(folder: Path, manifest: Manifest) -> SearchResult | None:
+    """Return the recipes that were tried for an export; None where none were.
+
+    Raises:
+        ModelError: when they can't be read.
+    """
+    values = (manifest.extra.get("export") or {}).get("search")
+    if values is None:
+        return None
+    from tunesmith.export.search.result import SearchResult
+
+    try:
+        return SearchResult.from_dict(values)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"the recipes in {folder} can't be read: {error}", fix="Export the model again") from error
 
 
 def what_was_exported(manifest: Manifest) -> str:
