@@ -1,4 +1,4 @@
-"""The int4 grid on the real sample model against what onnxruntime-genai's model builder writes of it, bit for bit."""
+"""The grids of ONNX on the real sample model against what onnxruntime-genai's model builder writes of it, bit for bit."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def build_int4(folder: Path, out: Path, num_blocks: int) -> dict[str, Tensor]:
-    """Export a model as the builder does by default at int4 for a CPU, and return the initializers of the graph."""
+def build(folder: Path, out: Path, num_blocks: int, precision: str) -> dict[str, Tensor]:
+    """Export a model as the builder does by default at int4 or int8 for a CPU, and return the initializers of the graph."""
     import onnx
     from onnx import numpy_helper
 
     paths = ["-i", folder, "-o", out, "-c", out / "cache"]
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", *map(str, paths), "-p", "int4", "-e", "cpu"]
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", *map(str, paths), "-p", precision, "-e", "cpu"]
     subprocess.run([*command, "--extra_options", f"num_hidden_layers={num_blocks}"], check=True, capture_output=True, timeout=600)
     graph = onnx.load(str(out / "model.onnx")).graph
     return {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
@@ -57,25 +57,29 @@ def grid_of(model: PreTrainedModel, num_blocks: int) -> dict[str, tuple[Tensor, 
     }
 
 
-@pytest.fixture(scope="module")
-def on_grid(sample_model: Path) -> PreTrainedModel:
-    method = build_method("qlora", quant_type="onnx-int4")
+def put_on(precision: str, sample_model: Path) -> PreTrainedModel:
+    method = build_method("qlora", quant_type=f"onnx-{precision}")
     return method.load_base(resolve_model(str(sample_model)), dtype="auto", device="cpu", trust_remote_code=False)
 
 
-def assert_same_bits(built: dict[str, Tensor], model: PreTrainedModel, num_blocks: int) -> None:
+@pytest.fixture(scope="module")
+def on_grid(sample_model: Path) -> PreTrainedModel:
+    return put_on("int4", sample_model)
+
+
+def assert_same_bits(built: dict[str, Tensor], model: PreTrainedModel, num_blocks: int, bits: int = 4) -> None:
     ours = grid_of(model, num_blocks)
-    quantized = {name.removesuffix(".MatMul.weight_Q4") for name in built if name.endswith("_Q4")}
+    quantized = {name.removesuffix(f".MatMul.weight_Q{bits}") for name in built if name.endswith(f"_Q{bits}")}
     assert quantized == ours.keys()
     for name, (packed, scales) in ours.items():
-        assert torch.equal(built[f"{name}.MatMul.weight_Q4"], packed), name
+        assert torch.equal(built[f"{name}.MatMul.weight_Q{bits}"], packed), name
         assert built[f"{name}.MatMul.weight_scales"].dtype == torch.float32
         assert torch.equal(built[f"{name}.MatMul.weight_scales"], scales), name
 
 
 def test_the_frozen_base_is_what_the_builder_ships(on_grid: PreTrainedModel, sample_model: Path, tmp_path: Path) -> None:
     num_blocks = on_grid.config.num_hidden_layers
-    built = build_int4(sample_model, tmp_path, num_blocks)
+    built = build(sample_model, tmp_path, num_blocks, "int4")
     assert_same_bits(built, on_grid, num_blocks)
     assert not any("embed_tokens" in name for name in built)  # the embedding reads the output layer's rows, there as here
     assert on_grid.get_input_embeddings().weight is on_grid.get_output_embeddings().weight
@@ -86,7 +90,12 @@ def test_the_plain_model_beside_the_adapter_ships_as_the_same_base(on_grid: PreT
 
     tokenizer = AutoTokenizer.from_pretrained(on_grid.name_or_path)
     save_plain_model(dequantize_model(on_grid), tokenizer, tmp_path / "model")
-    assert_same_bits(build_int4(tmp_path / "model", tmp_path / "onnx", num_blocks=2), on_grid, num_blocks=2)
+    assert_same_bits(build(tmp_path / "model", tmp_path / "onnx", 2, "int4"), on_grid, num_blocks=2)
+
+
+def test_at_8_bits_it_is_what_the_builder_ships_too(sample_model: Path, tmp_path: Path) -> None:
+    model = put_on("int8", sample_model)
+    assert_same_bits(build(sample_model, tmp_path, 2, "int8"), model, 2, bits=8)
 
 
 def test_size_and_error_are_those_of_four_bits(on_grid: PreTrainedModel, sample_model: Path) -> None:

@@ -147,9 +147,9 @@ class FinetuneOptions(ModelOptions):
     layers_to_transform: tuple[int, ...] | None = option(
         None, "Numbers of the blocks to adapt, from 0.", group=METHOD, metavar="N", default_text="all"
     )
-    quant_type: Literal["auto", "nf4", "onnx-int4", "gguf-q4_0"] | None = option(
+    quant_type: Literal["auto", "nf4", "onnx-int4", "onnx-int8", "gguf-q4_0"] | None = option(
         None,
-        "Grid of the frozen weights with qlora; auto: onnx-int4 on a CPU, nf4 on a GPU; gguf-q4_0 is that of llama.cpp.",
+        "Grid of the frozen weights with qlora; auto: onnx-int4 on a CPU, nf4 on a GPU; onnx-int8 is larger, gguf-q4_0 for llama.cpp.",
         group=METHOD,
         default_text="auto",
     )

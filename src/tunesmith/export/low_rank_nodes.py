@@ -7,6 +7,7 @@ layer has its own factors, as in training; they are put together once, while onn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,7 +76,7 @@ def add_low_rank(graph: ir.Graph, node: ir.Node, parts: Sequence[Part], precisio
     x, y = node.inputs[0], node.outputs[0]
     assert x is not None
     users, is_output = list(y.uses()), y in graph.outputs
-    build = _Branch(graph, f"{str(node.name).removesuffix('_Q4').removesuffix('/MatMul')}/lora", y.dtype)
+    build = _Branch(graph, f"{re.sub(r'(/MatMul)?(_Q[48])?$', '', str(node.name))}/lora", y.dtype)
     total = build.eight_bits(x, y, parts) if precision == "int8" else build.floats(x, y, parts, precision)
     total.shape = y.shape
     for use in users:

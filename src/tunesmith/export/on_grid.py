@@ -1,4 +1,4 @@
-"""What was trained on the int4 grid ships as it was trained: the base in 4 bits, the adapter beside it in floating point.
+"""What was trained on a grid of ONNX ships as it was trained: the base in 4 or 8 bits, the adapter beside it in floating point.
 
 Merged, the adapter would be lost: values on a grid quantize to themselves, and what the adapter adds to them is less than half a step, so
 rounding takes it away again. So the base is built alone, which gives the very codes it was trained on, and each adapted product ``y = W x``
@@ -43,9 +43,16 @@ _LAYER = re.compile(r"layers\.(\d+)\.(self_attn|mlp)\.(\w+)$")
 _NAMES = {"dense": "o_proj"}
 
 
+def precision_trained_on(source: ExportSource) -> str | None:
+    """Return the precision whose grid a decoder was trained on, None for one that was not."""
+    if source.kind != "decoder" or source.grid is None:
+        return None
+    return {"onnx-int4": "int4", "onnx-int8": "int8"}.get(str(source.grid.get("quant_type")))
+
+
 def ships_unmerged(source: ExportSource, precision: str) -> bool:
     """Return whether a model was trained on the grid that this precision has, so that base and adapter ship as they were trained."""
-    return source.kind == "decoder" and precision == "int4" and source.grid is not None and source.grid.get("quant_type") == "onnx-int4"
+    return precision_trained_on(source) == precision
 
 
 def check_grid_options(options: Mapping[str, Any]) -> None:
@@ -64,12 +71,12 @@ def check_grid_options(options: Mapping[str, Any]) -> None:
 
 
 def build_on_grid(source: ExportSource, folder: Path, recipe: Recipe, *, adapter_precision: AdapterPrecision) -> None:
-    """Write the base in 4 bits with the adapter beside it into ``folder``: what :func:`~tunesmith.export.decoder.build_decoder` writes.
+    """Write the base in few bits with the adapter beside it into ``folder``: what :func:`~tunesmith.export.decoder.build_decoder` writes.
 
     Args:
         source: trained on the grid, see :func:`ships_unmerged`.
         folder: exists, empty.
-        recipe: of precision int4.
+        recipe: of the precision that it was trained on.
         adapter_precision: see :data:`tunesmith.export.low_rank_nodes.AdapterPrecision`.
 
     Raises:
@@ -131,8 +138,8 @@ def _low_rank_parts(model: nn.Module, names: Mapping[int, str]) -> dict[str, Low
 
 
 def _cannot_stay_beside(why: str) -> ModelError:
-    message = f"the adapter can't stay beside the int4 base that it was trained on: {why}"
-    return ModelError(message, fix="Export it merged: --precision int8 or fp32")
+    message = f"the adapter can't stay beside the quantized base that it was trained on: {why}"
+    return ModelError(message, fix="Export it merged: --precision fp32, of an int4 base int8 too")
 
 
 def _add_adapter(base: Path, out: Path, low_rank: Mapping[str, LowRank], sizes: Mapping[str, int], precision: AdapterPrecision) -> None:
@@ -175,4 +182,4 @@ def _product_of(layer: str, sizes: Mapping[str, int], nodes: Mapping[str, Any]) 
 
 
 def _node_named(name: str, nodes: Mapping[str, Any]) -> str | None:
-    return next((found for found in (f"{name}_Q4", name) if found in nodes), None)
+    return next((found for found in (f"{name}_Q4", f"{name}_Q8", name) if found in nodes), None)

@@ -10,7 +10,7 @@ from tunesmith.errors import UsageError
 from tunesmith.export.decoder import check_builder, check_extra_options
 from tunesmith.export.gguf_folder import gguf_target, ships_as_trained
 from tunesmith.export.low_rank_nodes import AdapterPrecision
-from tunesmith.export.on_grid import check_grid_options, ships_unmerged
+from tunesmith.export.on_grid import check_grid_options, precision_trained_on, ships_unmerged
 from tunesmith.export.source import ExportSource
 from tunesmith.export.targets import SMALLEST_FIRST, TARGETS, Recipe, Target, choose_target, recipe_for
 
@@ -100,7 +100,9 @@ def plans_for(source: ExportSource, request: Request, *, available: tuple[str, .
     first = choose_target(source.kind, device=request.device, provider=request.provider, precision=precision, available=available)
     targets = [first]
     if precision is None:
-        others = (Target(first.device, first.provider, name) for name in SMALLEST_FIRST[source.kind])
+        order = SMALLEST_FIRST[source.kind]
+        trained = precision_trained_on(source)  # off its grid nothing smaller can be as good
+        others = (Target(first.device, first.provider, name) for name in order[order.index(trained) if trained in order else 0 :])
         targets = [target for target in others if target in TARGETS[source.kind]]
     return [_plan(source, target, request, chosen=precision is not None) for target in targets]
 

@@ -1,10 +1,10 @@
-"""Frozen layers whose weights stay packed on the int4 grid: dequantized block by block in the forward pass, and again in the backward pass.
+"""Frozen layers whose weights stay packed on the grid that ships: dequantized block by block, forward, and again in the backward pass.
 
 Legend as in :mod:`tunesmith.methods.grid`: O outputs, I inputs, B blocks of 32 inputs; N rows (tokens) of the input.
 
-A weight takes 0.625 bytes (4 bits, and a float32 scale for every 32), in bfloat16 2. Nothing else of that size lives between forward and
-backward: autograd is handed the packed weight only. On one core (avx512_bf16) with 900 rows dequantizing costs 5 to 8% of the product that
-follows.
+A weight takes 0.625 bytes (4 bits, and a float32 scale for every 32; of 8 bits 1.125), in bfloat16 2. Nothing else of that size lives
+between forward and backward: autograd is handed the packed weight only. On one core (avx512_bf16) with 900 rows dequantizing costs 5 to
+8% of the product that follows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PRODUCT_WEIGHTS = 1 << 21
 
 
 class GridLinear(nn.Linear):
-    """A frozen linear layer on the int4 grid, in the place of an ``nn.Linear`` or of GPT-2's ``Conv1D``.
+    """A frozen linear layer on a grid, in the place of an ``nn.Linear`` or of GPT-2's ``Conv1D``.
 
     It is an ``nn.Linear`` to everything that looks for linear layers (peft among them), but ``weight`` holds packed codes, so that code
     which would change the weight in place fails instead of going astray; :meth:`dequantize` gives the values.
 
     Attributes:
-        weight: ``(O, B, 16)`` uint8, never trained.
+        weight: ``(O, B, 16)`` uint8, of 8 bits ``(O, B, 32)``; never trained.
         bias: ``(O,)`` or ``None``, in the model's own precision.
         transposed: whether the replaced layer stored its weight as ``(I, O)``, as ``Conv1D`` does.
     """
@@ -42,7 +42,7 @@ class GridLinear(nn.Linear):
 
         Args:
             layer: whose weight is put on the grid; of an embedding, its table.
-            quantize: which grid: that of ONNX or, from :mod:`tunesmith.methods.grid_q4_0`, of GGUF.
+            quantize: which grid: one of ONNX or, from :mod:`tunesmith.methods.grid_q4_0`, of GGUF.
         """
         transposed = isinstance(layer, Conv1D)
         weight = layer.weight.t() if transposed else layer.weight
@@ -77,7 +77,7 @@ class GridEmbedding(nn.Embedding):
     """An input embedding that shares the packed weight of a tied output layer: what ships reads its rows from there.
 
     Attributes:
-        weight: the output layer's parameter, ``(V, B, 16)`` uint8.
+        weight: the output layer's parameter, ``(V, B, 16)`` or ``(V, B, 32)`` uint8.
         embed_scale: factor on the rows, where the replaced embedding has one (Gemma 3).
     """
 

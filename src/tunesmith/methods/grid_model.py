@@ -1,7 +1,8 @@
-"""A model on the int4 grid: the layers that onnxruntime-genai's model builder quantizes at ``-p int4``, and no others."""
+"""A model on a grid that ships: the layers that onnxruntime-genai's model builder quantizes at ``-p int4`` or ``int8``, and no others."""
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import grid, grid_q4_0
-from tunesmith.methods.grid import BLOCK_SIZE, ZERO_POINT
+from tunesmith.methods.grid import BLOCK_SIZE
 from tunesmith.methods.grid_linear import GridEmbedding, GridLinear
 from tunesmith.models.structure import linear_names
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_QUANTIZERS = {"onnx-int4": grid.quantize, "gguf-q4_0": grid_q4_0.quantize}
+_QUANTIZERS = {"onnx-int4": grid.quantize, "onnx-int8": functools.partial(grid.quantize, bits=8), "gguf-q4_0": grid_q4_0.quantize}
 #: Attribute of a model on the grid: parameters that its dtype rounds, as they were, by name.
 UNROUNDED = "unrounded_parameters"
 
@@ -37,7 +38,7 @@ def put_on_grid(
         model: with its weights as the checkpoint has them: rounded to another dtype first, they would come to lie on another grid.
         dtype: what the model computes in.
         excluded: full names of layers to leave in floating point. Of a tied pair, one name leaves out both.
-        quant_type: ``onnx-int4``, or ``gguf-q4_0``, where an input embedding of its own is on the grid too, as in GGUF files.
+        quant_type: ``onnx-int4``, ``onnx-int8`` or ``gguf-q4_0``, where an input embedding of its own is on the grid too, as in GGUF files.
 
     Returns: the grid, as the manifest records it.
     """
@@ -57,14 +58,14 @@ def put_on_grid(
 
 def grid_record(quant_type: str = "onnx-int4") -> dict[str, Any]:
     """Return what describes a grid, whatever the model."""
-    gguf = quant_type == "gguf-q4_0"
+    gguf, bits = quant_type == "gguf-q4_0", 8 if quant_type == "onnx-int8" else 4
     return {
         "quant_type": quant_type,
         "operator": "Q4_0" if gguf else "MatMulNBits",
-        "bits": 4,
+        "bits": bits,
         "block_size": BLOCK_SIZE,
         "symmetric": True,
-        "zero_point": ZERO_POINT,
+        "zero_point": 1 << (bits - 1),
         "rounding": "rtn",
         "scales": "float16" if gguf else "float32",
     }
@@ -129,6 +130,6 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def _refuse_new_rows(new_num_tokens: int | None = None, *_: object, **__: object) -> NoReturn:
     raise ModelError(
-        f"the embedding of this model lies on the int4 grid and can't get rows for new tokens (asked for {new_num_tokens} in all)",
+        f"the embedding of this model lies on the grid and can't get rows for new tokens (asked for {new_num_tokens} in all)",
         fix="Use --method lora or --quant_type nf4.",
     )

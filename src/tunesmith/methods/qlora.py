@@ -1,4 +1,4 @@
-"""QLoRA: LoRA on a frozen base in 4 bits, on the grid that ships with ONNX (``onnx-int4``) or GGUF (``gguf-q4_0``), or on NF4."""
+"""QLoRA: LoRA on a frozen base in 4 or 8 bits, on the grid that ships with ONNX (``onnx-int4``, ``-int8``) or GGUF, or on NF4."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUANT_TYPES = ("auto", "nf4", "onnx-int4", "gguf-q4_0")
+QUANT_TYPES = ("auto", "nf4", "onnx-int4", "onnx-int8", "gguf-q4_0")
 
 _GRID_WORDS = {
     "nf4": "NF4 (double quantization)",
     "onnx-int4": "the int4 grid of ONNX (symmetric, blocks of 32)",
+    "onnx-int8": "the int8 grid of ONNX (symmetric, blocks of 32)",
     "gguf-q4_0": "the q4_0 grid of GGUF (symmetric, blocks of 32)",
 }
 
 
 @dataclass(frozen=True)
 class QLora(Lora):
-    """LoRA on a base in 4 bits. Same learning rate as LoRA.
+    """LoRA on a base in few bits. Same learning rate as LoRA.
 
-    ``onnx-int4`` is exactly the grid that onnxruntime-genai's model builder ships at int4: the base that is trained on is the base that
-    runs. A model tuned in bfloat16 and put on that grid afterwards lost 13 of 89 points on banking77; tuned on it, none.
+    ``onnx-int4`` is exactly the grid that onnxruntime-genai's model builder ships at int4, ``onnx-int8`` the one at int8: the base that is
+    trained on is the base that runs. A model tuned in bfloat16 and put on the int4 grid afterwards lost 13 of 89 points on banking77;
+    tuned on it, none.
 
     Attributes:
-        quant_type: ``"onnx-int4"``, ``"gguf-q4_0"`` (llama.cpp's), ``"nf4"`` (bitsandbytes, double quantization), or ``"auto"``: NF4 on
-            CUDA, else the grid of ONNX.
+        quant_type: ``"onnx-int4"``, ``"onnx-int8"``, ``"gguf-q4_0"`` (llama.cpp's), ``"nf4"`` (bitsandbytes, double quantization), or
+            ``"auto"``: NF4 on CUDA, else the int4 grid of ONNX.
         base_grid: what :meth:`load_base` made, for :meth:`grid`.
     """
 
@@ -73,7 +75,7 @@ class QLora(Lora):
     def load_base(
         self, source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool, task: str | Head = "text-generation"
     ) -> PreTrainedModel:
-        """Return the base with its linear layers in 4 bits, everything else in ``dtype``.
+        """Return the base with its linear layers in few bits, everything else in ``dtype``.
 
         Raises:
             DependencyError: for NF4 without bitsandbytes.
@@ -108,7 +110,7 @@ class QLora(Lora):
         return cast("PreTrainedModel", model.to(where))
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
-        """Return ``model`` wrapped by peft: adapters trainable in float32, the base frozen in 4 bits."""
+        """Return ``model`` wrapped by peft: adapters trainable in float32, the base frozen in few bits."""
         conv1d = any(getattr(module, "transposed", False) for module in model.modules())
         peft_model = cast(Any, super().apply(model))
         if conv1d:  # what the plain base needs: there these layers are Conv1D again

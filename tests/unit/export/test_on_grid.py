@@ -36,10 +36,12 @@ TEMPLATE = Template(kind="text", text="Q: {q}\nA: {a}", answer_column="a", stop_
 IDS = list(range(40, 90))
 
 
-def make_run(folder: Path, family: str = "smollm", *, changes: dict[str, Any] | None = None, **options: Any) -> Path:
-    """A run of qlora on the int4 grid, with an adapter that changes much, as finetune leaves it."""
+def make_run(
+    folder: Path, family: str = "smollm", *, changes: dict[str, Any] | None = None, quant_type: str = "onnx-int4", **options: Any
+) -> Path:
+    """A run of qlora on a grid of ONNX, with an adapter that changes much, as finetune leaves it."""
     base = save_tiny(family, folder / "base", hidden_size=64, **(changes or {}))
-    method = cast(Any, build_method("qlora", quant_type="onnx-int4", **options))
+    method = cast(Any, build_method("qlora", quant_type=quant_type, **options))
     model = method.apply(method.load_base(resolve_model(str(base)), dtype="float32", device="cpu", trust_remote_code=False))
     torch.manual_seed(1)
     for parameter in model.parameters():
@@ -63,8 +65,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("run"), lora_r=4, lora_alpha=8)
 
 
+@pytest.fixture(scope="module")
+def run_of_8_bits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run8"), lora_r=4, lora_alpha=8, quant_type="onnx-int8")
+
+
 def export(source: ExportSource, folder: Path, **asked: Any) -> Path:
-    plan = plans_for(source, Request(precision="int4", **asked))[0]
+    plan = plans_for(source, Request(**{"precision": "int4", **asked}))[0]
     folder.mkdir()
     assert plan.adapter_precision is not None
     build_on_grid(source, folder, plan.recipe, adapter_precision=plan.adapter_precision)
@@ -112,6 +119,22 @@ def test_the_base_has_the_codes_that_it_was_trained_with(run: Path, tmp_path: Pa
     assert found.failure("grid") is None
     named = {layer.name for layer in found.layers}
     assert "model.layers.0.attn.qkv_proj.weight" in named
+
+
+def test_the_grid_of_8_bits_ships_unasked_and_with_its_own_codes(run_of_8_bits: Path, tmp_path: Path) -> None:
+    source = read_source(run_of_8_bits)
+    assert [plan.target.precision for plan in plans_for(source, Request())] == ["int8", "fp32"]  # int4 would be off its grid
+    assert not ships_unmerged(source, "int4")
+    folder = export(source, tmp_path / "out", precision=None, adapter_precision="fp32")
+    found, expected = logits_of(folder), trained_logits(source)
+    assert agreement(found, expected) >= 0.9  # activations are 8 bits here, too
+    assert np.abs(found - expected).mean() <= 0.05 * np.abs(expected).mean()
+    audit = audit_onnx(folder / "model.onnx", lambda: unmerged_model(source), on_grid=True)
+    assert audit.failure("grid") is None
+    assert {"model.layers.0.attn.qkv_proj.weight", "lm_head.weight"} <= {layer.name for layer in audit.layers if layer.overrun is not None}
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["grid"]["quant_type"], manifest["export"]["precision"]) == ("onnx-int8", "int8")
+    assert exported_stage(source, folder, plans_for(source, Request())[0]).kind == "grid"
 
 
 def test_merged_the_adapter_would_be_lost(run: Path, tmp_path: Path) -> None:
@@ -195,7 +218,7 @@ def test_another_grid_is_refused(run: Path, options: dict[str, Any]) -> None:
 
 def test_modules_that_were_trained_whole_cannot_stay_beside(tmp_path: Path) -> None:
     source = read_source(make_run(tmp_path, lora_r=4, modules_to_save=["lm_head"], changes={"tie_word_embeddings": False}))
-    with pytest.raises(ModelError, match=r"whole modules were trained beside it .*Export it merged: --precision int8 or fp32"):
+    with pytest.raises(ModelError, match=r"whole modules were trained beside it .*Export it merged: --precision fp32"):
         export(source, tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""The int4 grid against onnxruntime's own quantizer, bit for bit, and against its own definition."""
+"""The int4 and int8 grids against onnxruntime's own quantizer, bit for bit, and against its own definition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunesmith.errors import ModelError, ShapeError
-from tunesmith.methods.grid import BLOCK_SIZE, chunks, dequantize, pack, quantize, unpack
+from tunesmith.methods.grid import BLOCK_SIZE, Bits, chunks, dequantize, pack, quantize, unpack
 
 SHAPES = ((64, 96), (33, 100), (5, 8), (3, 32), (700, 576))
 
@@ -36,27 +36,29 @@ def special_weights() -> dict[str, torch.Tensor]:
     }
 
 
-def onnxruntime_quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Packed codes and scales as ``onnxruntime.quantization`` makes them for a symmetric MatMulNBits of 4 bits in blocks of 32."""
+def onnxruntime_quantize(weight: torch.Tensor, bits: Bits) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed codes and scales as ``onnxruntime.quantization`` makes them for a symmetric MatMulNBits in blocks of 32."""
     quantizer = pytest.importorskip("onnxruntime.quantization.matmul_nbits_quantizer", reason="needs onnxruntime (extra 'cpu') and onnx")
-    config = quantizer.DefaultWeightOnlyQuantConfig(block_size=BLOCK_SIZE, is_symmetric=True, bits=4)
+    config = quantizer.DefaultWeightOnlyQuantConfig(block_size=BLOCK_SIZE, is_symmetric=True, bits=bits)
     packed, scales, _ = quantizer.DefaultWeightOnlyQuantizer(config).qbits_block_quant(weight.float().t().contiguous().numpy())
     return torch.from_numpy(packed), torch.from_numpy(scales)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("name", special_weights())
-def test_codes_and_scales_are_those_of_onnxruntime(name: str) -> None:
+def test_codes_and_scales_are_those_of_onnxruntime(name: str, bits: Bits) -> None:
     weight = special_weights()[name]
-    packed, scales = quantize(weight)
-    expected_packed, expected_scales = onnxruntime_quantize(weight)
+    packed, scales = quantize(weight, bits)
+    expected_packed, expected_scales = onnxruntime_quantize(weight, bits)
     assert torch.equal(packed, expected_packed)
     assert torch.equal(scales.view(torch.int32), expected_scales.view(torch.int32))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_any_number_of_inputs_is_padded_as_onnxruntime_does(shape: tuple[int, int]) -> None:
-    packed, scales = quantize(random(*shape))
-    expected_packed, expected_scales = onnxruntime_quantize(random(*shape))
+def test_any_number_of_inputs_is_padded_as_onnxruntime_does(shape: tuple[int, int], bits: Bits) -> None:
+    packed, scales = quantize(random(*shape), bits)
+    expected_packed, expected_scales = onnxruntime_quantize(random(*shape), bits)
     assert torch.equal(packed, expected_packed)
     assert torch.equal(scales, expected_scales)
 
@@ -77,20 +79,23 @@ def test_a_value_is_code_minus_8_times_scale_the_lower_code_first() -> None:
     assert torch.equal(pack(unpack(packed)), packed)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_dequantized_is_the_float32_product_rounded_once(shape: tuple[int, int], dtype: torch.dtype) -> None:
-    packed, scales = quantize(random(*shape))
-    product = (unpack(packed).float() - 8) * scales.unsqueeze(-1)
+def test_dequantized_is_the_float32_product_rounded_once(shape: tuple[int, int], dtype: torch.dtype, bits: Bits) -> None:
+    packed, scales = quantize(random(*shape), bits)
+    codes, middle = (unpack(packed), 8) if bits == 4 else (packed, 128)
+    product = (codes.float() - middle) * scales.unsqueeze(-1)
     values = dequantize(packed, scales, shape[1], dtype)
     assert values.dtype == dtype
     assert torch.equal(values, product.flatten(1)[:, : shape[1]].to(dtype))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values_on_the_grid_quantize_to_themselves(shape: tuple[int, int]) -> None:
-    packed, scales = quantize(random(*shape))
-    again, scales_again = quantize(dequantize(packed, scales, shape[1], torch.float32))
+def test_values_on_the_grid_quantize_to_themselves(shape: tuple[int, int], bits: Bits) -> None:
+    packed, scales = quantize(random(*shape), bits)
+    again, scales_again = quantize(dequantize(packed, scales, shape[1], torch.float32), bits)
     assert torch.equal(again, packed)
     assert torch.equal(scales_again, scales)
 

@@ -1,4 +1,4 @@
-"""QLoRA on a tiny model of every family, on both grids: it learns, plain peft reads it, merging gives the same logits, the base stays."""
+"""QLoRA on a tiny model of every family, on every grid: it learns, plain peft reads it, merging gives the same logits, the base stays."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from tunesmith.models.structure import linear_names
 
 QUANT_TYPES = (
     "onnx-int4",
+    "onnx-int8",
     pytest.param("nf4", marks=pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")),
 )
 
@@ -190,6 +191,8 @@ def test_the_manifest_gets_the_grid_of_the_base_that_was_loaded(tmp_path: Path) 
     }
     assert json.loads(json.dumps(method.grid())) == method.grid()
     assert "layers" not in cast(dict[str, object], qlora().grid())
+    eight = cast(dict[str, object], qlora("onnx-int8").grid())
+    assert (eight["quant_type"], eight["bits"], eight["zero_point"]) == ("onnx-int8", 8, 128)
 
 
 def test_the_size_is_said_and_what_is_used_instead_of_a_dtype(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -231,7 +234,7 @@ def test_a_dtype_that_rounds_does_not_move_the_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quant_type": "onnx_int4"}, "known: auto, nf4, onnx-int4, gguf-q4_0. Did you mean 'onnx-int4'?"),
+        ({"quant_type": "onnx_int4"}, "known: auto, nf4, onnx-int4, onnx-int8, gguf-q4_0. Did you mean 'onnx-int4'?"),
         ({"init_lora_weights": "pissa"}, "changes the frozen weights, which are quantized with --method qlora"),
         ({"init_lora_weights": "olora"}, "changes the frozen weights"),
         ({"lora_r": 0}, "--lora_r must be 1 or more"),
