@@ -32,9 +32,9 @@ def round_to_nearest(weight: Tensor, block_format: BlockFormat) -> Blocks:
     """
     if weight.dim() != 2:
         raise ShapeError(f"only matrices can be stored in blocks, found a tensor of shape {tuple(weight.shape)}")
-    if block_format == BlockFormat(bits=4, block_size=grid.BLOCK_SIZE, symmetric=True):
-        packed, scales = grid.quantize(weight)
-        return Blocks(block_format, grid.unpack(packed), scales, None, weight.shape[1])
+    if block_format.symmetric and block_format.block_size == grid.BLOCK_SIZE:
+        packed, scales = grid.quantize(weight, block_format.bits)
+        return Blocks(block_format, grid.unpack(packed) if block_format.bits == 4 else packed, scales, None, weight.shape[1])
     blocks = in_blocks(weight, block_format)
     codes = torch.empty(blocks.shape, dtype=torch.uint8)
     scales = torch.empty(blocks.shape[:2])
