@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
-#: What is looked at, at most: a Gram matrix of some thousand tokens is as good as one of more.
-MOST_ROWS, MOST_TOKENS, MOST_ROW_TOKENS = 512, 16_384, 1024
+#: What is looked at, at most: every recipe runs all of it through the model, and some thousand tokens tell the inputs of a layer.
+MOST_ROWS, MOST_TOKENS, MOST_ROW_TOKENS = 256, 8192, 1024
 #: Rows of a stream are read so far.
 _MOST_READ = 200_000
 
