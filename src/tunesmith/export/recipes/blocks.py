@@ -126,6 +126,11 @@ class Blocks:
         """Bytes that it takes in a file."""
         return self.format.bytes_for(self.num_outputs, self.num_inputs)
 
+    def rows(self, rows: slice) -> Blocks:
+        """Return the blocks of some outputs."""
+        points = None if self.zero_points is None else self.zero_points[rows]
+        return Blocks(self.format, self.codes[rows], self.scales[rows], points, self.num_inputs)
+
     def values(self) -> Tensor:
         """Return the weights, ``(O, I)`` float32: the difference of code and zero point, which is exact, times the scale, rounded once."""
         values = self.codes.to(torch.float32)

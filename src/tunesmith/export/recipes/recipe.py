@@ -13,16 +13,24 @@ from torch import Tensor, nn
 
 from tunesmith.errors import ModelError, UsageError
 from tunesmith.export.recipes.blocks import BlockFormat, Blocks
+from tunesmith.export.recipes.half_quadratic import half_quadratic
+from tunesmith.export.recipes.k_quant import k_quant
+from tunesmith.export.recipes.methods import compensated, round_each, scaled, values_in, weight_of
 from tunesmith.export.recipes.rounding import round_to_nearest
 from tunesmith.models.structure import decoder_blocks, output_embedding
 
 if TYPE_CHECKING:
     from tunesmith.export.recipes.calibration import Activations
+    from tunesmith.export.recipes.methods import RoundOne
 
-Method = Literal["rtn"]
+Method = Literal["rtn", "hqq", "k_quant", "gptq", "awq", "awq+gptq"]
 Head = Literal["same", "int8"]
 METHODS: tuple[Method, ...] = get_args(Method)
 HEADS: tuple[Head, ...] = get_args(Head)
+#: What looks at weights only, and how it rounds one.
+_BY_WEIGHTS: dict[Method, RoundOne] = {"rtn": round_to_nearest, "hqq": half_quadratic, "k_quant": k_quant}
+#: What fits zero points, so that there have to be some.
+_FIT_ZERO_POINTS = ("hqq", "k_quant")
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class WeightRecipe:
         head: the output layer, and an embedding tied to it: like the others, or in 8 bits as ``higher``.
 
     Raises:
-        UsageError: for a method or a head that isn't known.
+        UsageError: for a method or a head that isn't known, and for a symmetric format where the method fits zero points.
     """
 
     method: Method
@@ -49,6 +57,13 @@ class WeightRecipe:
         for value, known, what in ((self.method, METHODS, "recipe"), (self.head, HEADS, "head")):
             if value not in known:
                 raise UsageError(f"the {what} '{value}' is not known; there are: {', '.join(known)}")
+        if self.method in _FIT_ZERO_POINTS and self.format.symmetric:
+            raise UsageError(f"the recipe {self.method} fits zero points, a symmetric format has none", fix="Take one with zero points")
+
+    @property
+    def needs_activations(self) -> bool:
+        """Whether it looks at what layers take in, so that it has to be calibrated."""
+        return self.method not in _BY_WEIGHTS
 
     @property
     def name(self) -> str:
@@ -107,19 +122,29 @@ def quantize(model: nn.Module, recipe: WeightRecipe, activations: Activations | 
     Returns: blocks by module name, in the model's order, the output layer's last. An embedding tied to it takes the same values; one that
         isn't stays in floating point, as the model builder leaves it.
     Raises:
-        ModelError: for a name in ``higher`` that the model has no layer under, and for weights that are not finite.
+        UsageError: without activations for a recipe that looks at them.
+        ModelError: for a name in ``higher`` that the model has no layer under, for weights that are not finite, and for a model that
+            ``awq`` doesn't know.
     """
-    formats = layer_formats(model, recipe)
-    layers = dict(model.named_modules())
-    return QuantizedWeights({name: round_to_nearest(_weight(layers[name]), formats[name]) for name in formats})
+    formats, chosen = layer_formats(model, recipe), recipe.format
+    if recipe.method in _BY_WEIGHTS:
+        return QuantizedWeights(round_each(model, formats, chosen, _BY_WEIGHTS[recipe.method]))
+    if activations is None:
+        raise UsageError(f"the recipe {recipe.method} has to be calibrated, no rows were given for that", fix="Give rows, or take rtn")
+    if recipe.method == "gptq":
+        return QuantizedWeights(compensated(model, formats, chosen, activations))
+    with scaled(model, formats, chosen, activations) as floats:
+        if recipe.method == "awq":
+            return QuantizedWeights(round_each(model, formats, chosen, round_to_nearest), floats)
+        return QuantizedWeights(compensated(model, formats, chosen, activations), floats)
 
 
 def size_bytes(model: nn.Module, recipe: WeightRecipe) -> int:
     """Return what the ONNX files will take: matrices in blocks, everything else in float32, and tables made from the configuration."""
     formats = layer_formats(model, recipe)
-    layers = dict(model.named_modules())
-    in_blocks = {id(_weight(layers[name])) for name in formats}
-    total = sum(formats[name].bytes_for(*_weight(layers[name]).shape) for name in formats)
+    weights = {name: weight_of(model, name) for name in formats}
+    in_blocks = {id(weight) for weight in weights.values()}
+    total = sum(formats[name].bytes_for(*weight.shape) for name, weight in weights.items())
     total += sum(4 * parameter.numel() for parameter in model.parameters() if id(parameter) not in in_blocks)
     return total + _rotary_bytes(model) + _GRAPH_BYTES_A_BLOCK * len(decoder_blocks(model))
 
@@ -135,8 +160,6 @@ def quantized_values(model: nn.Module, blocks: Mapping[str, Blocks]) -> Iterator
     Raises:
         ModelError: for blocks of a layer that the model doesn't have.
     """
-    parameters = dict(model.named_parameters())
-    changed: dict[str, Tensor] = dict(blocks.floats) if isinstance(blocks, QuantizedWeights) else {}
     layers = dict(model.named_modules())
     for name, one in blocks.items():
         weight = getattr(layers.get(name), "weight", None)
@@ -144,16 +167,9 @@ def quantized_values(model: nn.Module, blocks: Mapping[str, Blocks]) -> Iterator
             raise ModelError(
                 f"there are blocks of ({one.num_outputs}, {one.num_inputs}) for {name}, which the model has no such matrix for"
             )
-    kept: list[tuple[nn.Parameter, Tensor]] = []
-    try:
-        for name, one in blocks.items():
-            _put(_weight(layers[name]), one.values(), kept)
-        for name, value in changed.items():
-            _put(parameters[name], value, kept)
+    floats = blocks.floats if isinstance(blocks, QuantizedWeights) else {}
+    with values_in(model, {**{f"{name}.weight": one.values() for name, one in blocks.items()}, **floats}):
         yield model
-    finally:
-        for parameter, before in reversed(kept):
-            parameter.data = before
 
 
 def layer_formats(model: nn.Module, recipe: WeightRecipe) -> dict[str, BlockFormat]:
@@ -175,7 +191,8 @@ def layer_formats(model: nn.Module, recipe: WeightRecipe) -> dict[str, BlockForm
 def head_name(model: nn.Module) -> str:
     """Return the name of the output layer."""
     head = output_embedding(model)
-    return next(name for name, module in model.named_modules() if module is head)
+    names: list[str] = [name for name, module in model.named_modules() if module is head]
+    return names[0]
 
 
 def _linear_in(block: nn.Module) -> list[str]:
@@ -184,17 +201,6 @@ def _linear_in(block: nn.Module) -> list[str]:
 
 def _is_under(name: str, wanted: str) -> bool:
     return name == wanted or name.startswith(f"{wanted}.")
-
-
-def _weight(layer: nn.Module) -> nn.Parameter:
-    weight = layer.weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
-
-
-def _put(parameter: nn.Parameter, value: Tensor, kept: list[tuple[nn.Parameter, Tensor]]) -> None:
-    kept.append((parameter, parameter.data))
-    parameter.data = value.to(parameter.dtype)
 
 
 #: Nodes and names of one decoder block in the graph.

@@ -90,7 +90,7 @@ def test_a_recipe_is_what_it_was_after_json_and_its_hash_knows_every_part() -> N
         "int4 rtn, blocks of 32, head int8",
         "int4 rtn, blocks of 32, 1 part int8",
     ]
-    with pytest.raises(UsageError, match="'best' is not known; there are: rtn"):
+    with pytest.raises(UsageError, match="'best' is not known; there are: rtn, hqq"):
         WeightRecipe("best", INT4)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="head 'int2'"):
         WeightRecipe("rtn", INT4, head="int2")  # type: ignore[arg-type]
