@@ -59,7 +59,7 @@ def gptq(weight: Tensor, block_format: BlockFormat, gram: Tensor, *, damping: fl
 
 def quantization_loss(weight: Tensor, values: Tensor, gram: Tensor) -> float:
     """Return ``tr((W - Q) G (W - Q)^T)``: the squared error of a layer's outputs, summed over the positions that ``G`` was made of."""
-    error = weight.float() - values
+    error = weight.detach().float() - values
     return float(((error @ gram) * error).sum())
 
 

@@ -16,11 +16,13 @@ from tunesmith.export.recipes.rounding import round_to_nearest
 from tunesmith.models.structure import attention_of, feed_forward_of, linear_names, output_embedding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-#: Rows and positions that are looked at: each part costs a pass over all later blocks, and logits at every position.
+#: Rows, their tokens, and positions of these that are looked at: each part costs a pass of all tokens through all later blocks, and logits
+#: at every position.
 MAX_ROWS = 16
-MAX_POSITIONS = 192
+MAX_TOKENS = 512
+MAX_POSITIONS = 128
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ def measure_sensitivity(model: nn.Module, rows: Rows, block_format: BlockFormat)
 
     Args:
         model: in float32, evaluation mode; it is what it was afterwards.
-        rows: token ids of prompts with answers; `MAX_ROWS` of them are used, spread evenly.
+        rows: token ids of prompts with answers; some are used, see :func:`few_rows`.
         block_format: of the part that is rounded.
 
     Raises:
         DataError: without any token.
         ModelError: for a model whose blocks aren't found.
     """
-    walk = Layerwise(model, rows[:: max(1, len(rows) // MAX_ROWS)][:MAX_ROWS])
+    walk = Layerwise(model, few_rows(rows))
     entering = [walk.states]
     for index in range(len(walk.blocks)):
         entering.append(walk.run(index, entering[-1]))
@@ -70,6 +72,17 @@ def measure_sensitivity(model: nn.Module, rows: Rows, block_format: BlockFormat)
             walk.states = walk.run(index, walk.states)
         found.append(PartCost(head, judge.kl(walk.states), weight_of(model, head).numel()))
     return sorted(found, key=lambda part: -part.kl)
+
+
+def few_rows(rows: Rows) -> Rows:
+    """Return up to `MAX_ROWS` rows, spread evenly, of together at most `MAX_TOKENS` tokens; a single row that is longer is cut."""
+    spread = [row for row in rows if len(row)]
+    spread = spread[:: max(1, len(spread) // MAX_ROWS)][:MAX_ROWS]
+    found: list[Sequence[int]] = [row[:MAX_TOKENS] for row in spread[:1]]
+    for row in spread[1:]:
+        if sum(map(len, found)) + len(row) <= MAX_TOKENS:
+            found.append(row)
+    return found
 
 
 class _Judge:

@@ -10,7 +10,7 @@ import torch
 from tiny_models import tiny_model
 from tunesmith.export.recipes.blocks import BlockFormat
 from tunesmith.export.recipes.recipe import WeightRecipe, quantize, quantized_values
-from tunesmith.export.recipes.sensitivity import measure_sensitivity
+from tunesmith.export.recipes.sensitivity import MAX_TOKENS, few_rows, measure_sensitivity
 
 INT4 = BlockFormat(4, 32, True)
 ROWS = [list(range(10, 10 + length)) for length in (5, 17, 30)]
@@ -46,3 +46,10 @@ def test_a_part_without_weights_worth_rounding_comes_last() -> None:
     last = measure_sensitivity(model, ROWS, INT4)[-1]
     assert last.name == "model.layers.1.mlp"
     assert last.kl == pytest.approx(0, abs=1e-6)
+
+
+def test_few_rows_are_spread_over_all_and_have_few_tokens() -> None:
+    rows = [[number] * 20 for number in range(100)]
+    assert [row[0] for row in few_rows(rows)] == list(range(0, 96, 6))
+    assert [len(row) for row in few_rows([[1] * 9999, [2] * 9, [], [3] * 300])] == [MAX_TOKENS]
+    assert [len(row) for row in few_rows([[], [1] * 400, [2] * 300, [3] * 100])] == [400, 100]
