@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tunesmith.errors import ModelError, ShapeError
 from tunesmith.export.recipes.blocks import BlockFormat, Blocks
-from tunesmith.export.recipes.rounding import half_away_from_zero, in_blocks
+from tunesmith.export.recipes.rounding import in_blocks
 from tunesmith.export.recipes.scales import least_error_scales
 from tunesmith.methods.grid import chunks
 
 #: Inputs whose effect on all later ones is put off and computed in one product (section 3.3, step 2).
 _LAZY_INPUTS = 128
-#: Outputs worked on at once: their weights of `_LAZY_INPUTS` stay in the processor's cache.
-_CHUNK_OUTPUTS = 2048
+#: Outputs worked on at once: their weights of `_LAZY_INPUTS` stay near the processor.
+_CHUNK_OUTPUTS = 4096
 
 
 def gptq(weight: Tensor, block_format: BlockFormat, gram: Tensor, *, damping: float = 0.01, activation_order: bool = False) -> Blocks:
@@ -71,6 +71,7 @@ class _Part:
         self._format, self._factor, self._order = block_format, factor, order
         shape = (block_format.num_blocks(weight.shape[1]), len(weight))
         self._scales, self._points = torch.zeros(shape), torch.full(shape, float(block_format.middle))
+        self._reciprocals, self._shifts = torch.zeros(shape), torch.zeros(shape)  # of a block's rounding, computed once
         self._codes = torch.zeros(weight.shape[1], len(weight), dtype=torch.uint8)
         self._choose_first = choose_first
         if choose_first:
@@ -107,15 +108,15 @@ class _Part:
 
     def _round(self, place: int, block: int) -> Tensor:
         """Set the codes of one input and return their values ``(O,)``."""
-        scale, point = self._scales[block], self._points[block]
-        position = self._weight[place] * torch.where(scale == 0, 0.0, scale.reciprocal()) + point
-        codes = half_away_from_zero(position).clamp_(0, self._format.max_code)
-        self._codes[place] = codes.to(torch.uint8)
-        return codes.sub_(point).mul_(scale)
+        codes = torch.addcmul(self._shifts[block], self._weight[place], self._reciprocals[block]).floor_().clamp_(0, self._format.max_code)
+        self._codes[place] = codes
+        return codes.sub_(self._points[block]).mul_(self._scales[block])
 
     def _choose(self, block: int, weights: Tensor, importance: Tensor) -> None:
         """Set scale and zero point of a block: ``(block_size, O)``, importance ``(block_size,)``."""
-        self._scales[block], self._points[block] = least_error_scales(weights.t(), self._format, importance)
+        scales, points = least_error_scales(weights.t(), self._format, importance)
+        self._scales[block], self._points[block] = scales, points
+        self._reciprocals[block], self._shifts[block] = torch.where(scales == 0, 0.0, scales.reciprocal()), points + 0.5
 
 
 def _inverse_factor(gram: Tensor, damping: float) -> Tensor:
