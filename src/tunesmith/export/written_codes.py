@@ -112,9 +112,7 @@ class _Products:
             raise ModelError(f"there are no codes for {product}, which the graph keeps in 4 bits (node {node.name})")
         options = {attribute.name: attribute.i for attribute in node.attribute}
         self._check_shape(node.name, found, options["N"], options["K"])
-        if self._stored[node.input[2]].data_type != _FLOAT:
-            message = f"the scales of {node.name} are not float32, as those of the codes are"
-            raise ModelError(message, fix="Build the int4 folder for the CPU")
+        self._check_float32(node.name, node.input[2])
         self._fill(node, found, options.get("accuracy_level", 0))
 
     def _float_product(self, node: Any) -> None:
@@ -125,12 +123,18 @@ class _Products:
             return
         if sum(weight in other.input for other in self._graph.node) > 1:
             raise ModelError(f"{found.layers[0]} has codes, but the graph uses its weights in floating point in another place too")
+        self._check_float32(node.name, weight)
         inputs, outputs = self._stored[weight].dims
         self._check_shape(node.name, found, outputs, inputs)
         node.op_type, node.domain = "MatMulNBits", _CONTRIB
         _set_options(node, K=inputs, N=outputs)
         levels = [_option(other, "accuracy_level") for other in self._graph.node if other.op_type == "MatMulNBits"]
         self._fill(node, found, max(levels, default=_ACCURACY_LEVEL))
+
+    def _check_float32(self, node: str, tensor: str) -> None:
+        if self._stored[tensor].data_type != _FLOAT:
+            message = f"node {node} computes in another type than float32, which the scales of the codes have"
+            raise ModelError(message, fix="Build the int4 folder for the CPU")
 
     def _check_shape(self, node: str, found: ProductBlocks, outputs: int, inputs: int) -> None:
         blocks = found.blocks
@@ -179,9 +183,10 @@ class _Products:
 
     def _embedding(self, node: Any) -> Iterator[Any]:
         """The embedding that reads the output layer's codes; what a row was filled up with is cut off behind it."""
-        owner = self._new.get(self._weight_of.get(node.input[2], ""))
+        owner = next((self._new[self._weight_of[name]] for name in node.input[2:3] if name in self._weight_of), None)
         if owner is None:
-            raise ModelError(f"node {node.name} has codes of its own, not those of the output layer", fix="Build the int4 folder again")
+            message = f"node {node.name} has codes of its own, not those of the output layer"
+            raise ModelError(message, fix="Build the int4 folder with the builder's usual options")
         names, found = owner
         stored = found.blocks.format
         inputs = [*node.input[:2], names.scales, *([] if stored.symmetric else [names.zero_points])]
@@ -219,7 +224,7 @@ class _Products:
 
 def _parts(names: _Names, blocks: Blocks) -> Iterator[tuple[str, int, Callable[[], npt.NDArray[Any]]]]:
     yield names.codes, _UINT8, lambda: packed_codes(blocks)
-    yield names.scales, _FLOAT, lambda: blocks.scales.numpy()
+    yield names.scales, _FLOAT, lambda: blocks.scales.float().numpy()
     if (points := packed_zero_points(blocks)) is not None:
         yield names.zero_points, _UINT8, lambda: points
 

@@ -240,3 +240,11 @@ def test_skeletons_that_cannot_be_read_are_named(tiny: Path, tmp_path: Path) -> 
     (broken / "model.onnx.data").write_bytes(b"\0" * 100)
     with pytest.raises(ModelError, match=r"model\.onnx\.data ends before the weights of"):
         written(broken, tmp_path / "3", blocks)
+
+
+def test_an_embedding_with_codes_of_its_own_is_refused(tmp_path: Path) -> None:
+    skeleton = build(tmp_path, "smollm", nodes_to_exclude="/lm_head/MatMul")
+    with pytest.raises(
+        ModelError, match=r"codes of its own, not those of the output layer\. Build the int4 folder with the builder's usual"
+    ):
+        written(skeleton, tmp_path / "out", rounded(tiny_smollm(), lambda _: INT4))
