@@ -40,6 +40,9 @@ def optimize(
     task_drop: float | None = None,
     min_quality: float | None = None,
     perplexity_rise: float = 0.03,
+    merged_logits: float = 1e-3,
+    float_top1: float = 0.999,
+    grid_top1: float = 0.99,
     accept_loss: bool = False,
     trials: int | None = None,
     max_minutes: float | None = None,
@@ -54,12 +57,14 @@ def optimize(
         path: the folder of a run, a model folder, a GGUF file, a hub id, an ONNX model; None: the sample model, or ``model_script``.
         output_path: the folder to write; it appears when it is whole and proven, and ``report.html`` in it tells what was measured.
         task_drop, min_quality: the part of the task's metric that may be lost (0.01 unless one is given), or the part that has to be kept.
+        perplexity_rise, merged_logits, float_top1, grid_top1: further tolerances, see ``tunesmith.export.tolerances.Tolerances``.
         trials, max_minutes, max_size_mb, max_latency_ms, calibration_files: of a search for a recipe, see docs/recipes.md.
         recover: steps in which the adapter of a run learns back what the grid of 4 bits costs it, see :func:`tunesmith.api.recover`.
 
     Raises:
         UserError, ExportHarm: see :func:`tunesmith.export.optimize.optimize`.
     """
+    from tunesmith.errors import UsageError
     from tunesmith.export.optimize import Proof
     from tunesmith.export.optimize import optimize as run
     from tunesmith.export.plan import Request, dimensions_of
@@ -71,7 +76,16 @@ def optimize(
     silence_kernel_advice()
     calibration = tuple(calibration_files) if calibration_files is not None else None
     search = SearchOptions(trials, max_minutes, max_size_mb, max_latency_ms, calibration)
-    tolerances = Tolerances(task_drop=tolerance_of(min_quality, task_drop, usual=Tolerances.task_drop), perplexity_rise=perplexity_rise)
+    tolerances = Tolerances(
+        merged_logits=merged_logits,
+        float_top1=float_top1,
+        task_drop=tolerance_of(min_quality, task_drop, usual=Tolerances.task_drop),
+        perplexity_rise=perplexity_rise,
+        grid_top1=grid_top1,
+    )
+    if recover is not None and search.given:
+        message = f"{', '.join(search.given)} and --recover: an adapter that was recovered ships as it was trained, without a search"
+        raise UsageError(message, fix="Give one of them")
     if recover is not None:
         path, adapter_path = _recovered(path, adapter_path, output_path, steps=recover, gguf=format == "gguf", overwrite=overwrite), None
     request = Request(

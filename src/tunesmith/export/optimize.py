@@ -176,10 +176,14 @@ def _first_that_ships(source: ExportSource, wanted: _Wanted, plans: Sequence[Pla
 
 
 def _way_back(source: ExportSource, plan: Plan) -> str:
-    """Return what a run that was tuned in floating point can do about what 4 bits cost it."""
+    """Return what can be done about what 4 bits cost a model that was tuned in floating point."""
     manifest = source.manifest
-    recoverable = manifest is not None and manifest.method == "lora" and source.kind == "decoder" and source.places.adapter is not None
-    return " --recover 100 trains its adapter on that grid." if recoverable and plan.target.precision == "int4" else ""
+    if plan.target.precision != "int4" or source.kind != "decoder" or source.grid is not None:
+        return ""
+    ways = [" --precision auto searches recipes between int4 and int8."] if plan.target.device == "cpu" else []
+    if manifest is not None and manifest.method == "lora" and source.places.adapter is not None:
+        ways.append(" --recover 100 trains its adapter on that grid.")
+    return "".join(ways)
 
 
 def _check_alone(path: Path | None, script: str | None, adapter_path: str | None, proof: Proof, search: SearchOptions) -> None:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tunesmith.artifact import new_folder
+from tunesmith.artifact import check_output_folder, new_folder
 from tunesmith.errors import ExportHarm, ModelError
 from tunesmith.export.certificate import Certificate, Examination
 from tunesmith.export.codes_audit import audit_codes
@@ -79,6 +79,7 @@ def search(
         KeyboardInterrupt: saying how to go on.
     """
     kept = final.with_name(f"{final.name}-search")
+    check_output_folder(kept, resume=True)
     calibration = calibration_rows(source, options.calibration_files, examination.rows)
     laboratory = Laboratory(source, examination, Records(kept), calibration)
     try:
@@ -216,6 +217,8 @@ class _Shipping:
             try:
                 made, result = self._made(trial)
             except _Lost as lost:
+                if not any(text.startswith(f"{STAGE}: ") for text in lost.certificate.failures):
+                    lost.certificate.check()  # what is wrong before anything is rounded, no other recipe mends
                 said.append(f"{trial.recipe.name} kept the metric in PyTorch, but not as ONNX: {lost.certificate.failures[0]}.")
                 log.warning("%s", said[-1])
                 continue

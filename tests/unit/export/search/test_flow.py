@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tunesmith import api
 from tunesmith.cli.main import main
-from tunesmith.errors import ModelError
+from tunesmith.errors import ExportHarm, ModelError
 from tunesmith.export.search import flow, trials
 from tunesmith.export.search.records import TRIALS
 from tunesmith.export.search.result import SearchResult
@@ -113,8 +114,6 @@ def test_without_any_good_recipe_it_ships_unquantized(searched_run: Path, tmp_pa
 
 
 def losing(real: Any) -> Any:
-    from dataclasses import replace
-
     return lambda self, recipe: replace(real(self, recipe), failures=("quantized: much",))
 
 
@@ -125,8 +124,6 @@ def test_what_fails_as_onnx_gives_way_to_the_next(searched_run: Path, tmp_path: 
         certificate = real(self, folder, trial, weights)
         shipped.append(trial.recipe.name)
         if len(shipped) == 1:
-            from dataclasses import replace
-
             raise flow._Lost(replace(certificate, failures=("quantized: all of it",)))
         return certificate
 
@@ -136,6 +133,20 @@ def test_what_fails_as_onnx_gives_way_to_the_next(searched_run: Path, tmp_path: 
     assert made.words[0] == f"{shipped[0]} kept the metric in PyTorch, but not as ONNX: quantized: all of it."
     assert made.search is not None
     assert [row.name for row in made.search.rows if row.chosen] == [shipped[1]]
+
+
+def test_what_is_wrong_before_anything_is_rounded_ends_it(searched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, shipped = flow._Shipping._certified, []
+
+    def fail(self: Any, folder: Path, trial: Any, weights: Any) -> Any:
+        shipped.append(trial)
+        raise flow._Lost(replace(real(self, folder, trial, weights), failures=("onnx-fp32: its logits",)))
+
+    monkeypatch.setattr(flow._Shipping, "_certified", fail)
+    with pytest.raises(ExportHarm, match="onnx-fp32: its logits"):
+        api.optimize(str(searched_run), str(tmp_path / "out"), trials=2, limit=6)
+    assert len(shipped) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out-search"]
 
 
 def test_a_flipped_code_fails_the_certificate(searched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +159,6 @@ def test_a_flipped_code_fails_the_certificate(searched_run: Path, tmp_path: Path
         name = next(iter(changed))
         codes = changed[name].codes.clone()
         codes[0, 0, 0] ^= 1
-        from dataclasses import replace
-
         changed[name] = replace(changed[name], codes=codes)
         real(skeleton, folder, changed)
 

@@ -24,6 +24,7 @@ WRONG = [
     (["--trials", "3", "--extra_options", "accuracy_level=1"], "--trials has no effect with --extra_options"),
     (["--trials", "3", "--provider", "DmlExecutionProvider"], "--trials has no effect on other devices"),
     (["--trials", "3", "--block_size", "48"], "--block_size 48 is not possible"),
+    (["--trials", "3", "--recover", "5"], "--trials and --recover: an adapter that was recovered ships as it was trained"),
     (["--max_minutes", "0"], "--max_minutes"),
     (["--max_size_mb", "0"], "--max_size_mb"),
     (["--max_latency_ms", "-1"], "--max_latency_ms"),
@@ -59,6 +60,13 @@ def test_a_folder_that_cannot_be_written(searched_run: Path, tmp_path: Path, cap
     (closed := tmp_path / "closed").mkdir(mode=0o555)
     assert main(["auto-opt", str(searched_run), "-o", str(closed / "out"), "--trials", "2"]) == 2
     assert "no permission in" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_trials_that_cannot_be_kept(searched_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out-search").write_text("a file of mine")
+    assert main(["auto-opt", str(searched_run), "-o", str(tmp_path / "out"), "--trials", "2"]) == 2
+    assert "out-search is a file" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "out-search").read_text() == "a file of mine"
 
 
 def test_heads_and_graphs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
