@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tunesmith.errors import ModelError
 from tunesmith.methods import grid, grid_q4_0
 from tunesmith.methods.grid import BLOCK_SIZE
-from tunesmith.methods.grid_linear import GridEmbedding, GridLinear
+from tunesmith.methods.grid_linear import GridEmbedding, GridLinear, Quantize
 from tunesmith.models.structure import linear_names
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_QUANTIZERS = {"onnx-int4": grid.quantize, "onnx-int8": functools.partial(grid.quantize, bits=8), "gguf-q4_0": grid_q4_0.quantize}
+_QUANTIZERS: dict[str, Quantize] = {
+    "onnx-int4": grid.quantize,
+    "onnx-int8": functools.partial(grid.quantize, bits=8),
+    "gguf-q4_0": grid_q4_0.quantize,
+}
 #: Attribute of a model on the grid: parameters that its dtype rounds, as they were, by name.
 UNROUNDED = "unrounded_parameters"
 
