@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.errors import DataError
 from tunesmith.export.check_prompts import PROMPTS
-from tunesmith.export.stop_files import stop_ids_in_files
+from tunesmith.export.stop_files import chat_template_in, gguf_in, stop_ids_in_files
+from tunesmith.export.written_template import written_chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,7 +86,7 @@ class TokenCheck:
         """Compare what other programs read beside the model: where to stop, and the chat template; returns what is wrong."""
         if self.head:
             return []
-        sentences = list(self._chat_template(files))
+        sentences = [*self._chat_template(files), *self._template_in_gguf(files)]
         if (written := stop_ids_in_files(files)) is not None:
             names = {number: str(self.tokenizer.convert_ids_to_tokens(number)) for number in written.ids}
             sentences += self._stops(names, f"{written.where} stops at")
@@ -128,18 +129,29 @@ class TokenCheck:
         stored = AutoTokenizer.from_pretrained(folder)
         if not stored.chat_template:
             return
-        plain = Template(kind="chat", chat_template=str(stored.chat_template), stop_tokens=self.template.stop_tokens)
-        pairs = zip(rendered(plain, stored, head=False), self._conversations(), strict=True)
-        differing = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
-        if differing:
-            yield (
-                f"the chat template in {folder.name} is not that of training: it writes {_short(differing[0][0])} where training wrote "
-                f"{_short(differing[0][1])}"
-            )
+        written = self._conversations(str(stored.chat_template), stored)
+        yield from _differing(f"the chat template in {folder.name}", written, self._conversations(self.template.chat_template))
 
-    def _conversations(self) -> Iterator[str]:
-        plain = Template(kind="chat", chat_template=self.template.chat_template, stop_tokens=self.template.stop_tokens)
-        return rendered(plain, self.tokenizer, head=False)
+    def _template_in_gguf(self, files: Path) -> Iterator[str]:
+        """The chat template in a GGUF file's metadata is what llama.cpp, and all that is built on it, render by."""
+        right, file = written_chat_template(self.template, self.tokenizer), gguf_in(files)
+        if right is None or file is None or (found := chat_template_in(file)) == right:
+            return
+        where = f"the chat template in the metadata of {file.name}"
+        if found is None:
+            yield f"{where} is missing"
+            return
+        try:
+            written = list(self._conversations(found))
+        except DataError as error:
+            yield f"{where} is not that of training: {error.message}"
+            return
+        yield from _differing(where, written, self._conversations(right))
+
+    def _conversations(self, chat_template: str | None, tokenizer: PreTrainedTokenizerBase | None = None) -> Iterator[str]:
+        """The check prompts by a chat template."""
+        plain = Template(kind="chat", chat_template=chat_template, stop_tokens=self.template.stop_tokens)
+        return rendered(plain, tokenizer or self.tokenizer, head=False)
 
 
 def rendered(template: Template, tokenizer: PreTrainedTokenizerBase, *, head: bool) -> Iterator[str]:
@@ -161,6 +173,14 @@ def _value(template: Template, conversation: Sequence[Message]) -> PromptValue:
         return list(conversation)
     said = str(conversation[-1]["content"])
     return dict.fromkeys(template.prompt_columns, said) if template.prompt_columns else said
+
+
+def _differing(where: str, written: Iterable[str], right: Iterable[str]) -> Iterator[str]:
+    """Say how the first prompt differs that two templates write differently, where there is one."""
+    for theirs, ours in zip(written, right, strict=True):
+        if theirs != ours:
+            yield f"{where} is not that of training: it writes {_short(theirs)} where training wrote {_short(ours)}"
+            return
 
 
 def stops_of(template: Template, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
