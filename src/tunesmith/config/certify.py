@@ -22,26 +22,32 @@ def proof_rows_option() -> Any:
     )
 
 
+def merged_logits_option(group: str) -> Any:
+    return option(1e-3, "Largest difference of a logit after a merge.", group=group, at_least=0)
+
+
+def float_top1_option(group: str) -> Any:
+    words = "Least share of positions with the same likeliest token, exported in floating point."
+    return option(0.999, words, group=group, at_least=0, at_most=1)
+
+
+def grid_top1_option(group: str) -> Any:
+    words = "Least share of written tokens that stay the same, of a model trained on its grid."
+    return option(0.99, words, group=group, at_least=0, at_most=1)
+
+
 class ToleranceOptions(Options):
     """What may be lost, and on which rows that is measured."""
 
     data_files: tuple[str, ...] | None = proof_rows_option()
     limit: int = option(100, "Most rows to score on, spread evenly.", group=PROOF, at_least=1)
-    merged_logits: float = option(1e-3, "Largest difference of a logit after a merge.", group=TOLERANCES, at_least=0)
-    float_top1: float = option(
-        0.999,
-        "Least share of positions with the same likeliest token, exported in floating point.",
-        group=TOLERANCES,
-        at_least=0,
-        at_most=1,
-    )
+    merged_logits: float = merged_logits_option(TOLERANCES)
+    float_top1: float = float_top1_option(TOLERANCES)
     task_drop: float = option(0.01, "Part of the task's metric that may be lost.", group=TOLERANCES, at_least=0, at_most=1)
     perplexity_rise: float = option(
         0.03, "Part by which the perplexity of right answers may rise; decides where no metric can.", group=TOLERANCES, at_least=0
     )
-    grid_top1: float = option(
-        0.99, "Least share of written tokens that stay the same, of a model trained on its grid.", group=TOLERANCES, at_least=0, at_most=1
-    )
+    grid_top1: float = grid_top1_option(TOLERANCES)
 
 
 class CertifyOptions(ToleranceOptions):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tunesmith.config.certify import float_top1_option, grid_top1_option, merged_logits_option
 from tunesmith.config.declare import option
 from tunesmith.config.generate import adapter_path_option
 from tunesmith.config.model import MODEL, SourceOptions
@@ -55,6 +56,9 @@ class ExportOptions(SourceOptions):
         None, "Part of the task's metric that may be lost.", group=PROOF, at_least=0, at_most=1, default_text="0.01"
     )
     perplexity_rise: float = option(0.03, "Part by which the perplexity of the right answers may rise.", group=PROOF, at_least=0)
+    merged_logits: float = merged_logits_option(PROOF)
+    float_top1: float = float_top1_option(PROOF)
+    grid_top1: float = grid_top1_option(PROOF)
     accept_loss: bool = option(False, "Ship it whatever was lost, and record the loss.", group=PROOF)
     output_path: str | None = option(None, "Folder for the exported model.", group=RESULT, short="o", metavar="FOLDER")
     overwrite: bool = option(False, "Replace --output_path when it is an earlier result.", group=RESULT)
