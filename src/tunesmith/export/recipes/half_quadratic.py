@@ -3,8 +3,8 @@ Large Machine Learning Models", https://mobiusml.github.io/hqq_blog/).
 
 Legend: O outputs, I inputs, B blocks of a row, S weights of a block.
 
-The zero points that come out are whole numbers of the format's bits. The operator would take floating ones too, but onnxruntime then
-has no kernel for the CPU that works on the codes: it unpacks the whole matrix for every token.
+The zero points that come out are whole numbers of the format's bits. The operator takes floating ones too, but on the CPU onnxruntime
+(1.32) then unpacks the whole matrix for every token, which is 70 times as slow.
 """
 
 from __future__ import annotations
