@@ -12,13 +12,12 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.runtime.batches import check_rows, plan_batches
 from tunesmith.runtime.choosing import MOST_UNSCORED, LabelSearch
-from tunesmith.runtime.constraints import rule_out
 from tunesmith.runtime.engine import Batch, Engine, SingleRow
 from tunesmith.runtime.label_tree import LabelTrees, Node
-from tunesmith.runtime.protocol import Answer, Choice, Likelihood
+from tunesmith.runtime.protocol import Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling, check_numbers
 from tunesmith.runtime.scoring import Scored, Window, encode_pairs, windows_of
-from tunesmith.runtime.stopping import StopRule, TextStream
+from tunesmith.runtime.stopping import StopRule
 from tunesmith.runtime.text_runtime import Row, TextRuntime
 
 if TYPE_CHECKING:
@@ -62,53 +61,16 @@ class EngineRuntime(TextRuntime):
         """Return a runtime around the same model with another template; see `Runtime.with_template`."""
         return type(self)(self._engine, self.tokenizer, template, task)
 
-    def generate(
-        self,
-        prompts: Sequence[PromptValue],
-        *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        batch_size: int | None = None,
-    ) -> list[Answer]:
-        """Answer every prompt, in their order; see `Runtime.generate`.
-
-        A model that was trained to write labels answers with the likeliest of them, unless a temperature asks for drawn text.
-        """
-        sampling = Sampling(temperature, top_p, seed)
-        if self._answers_by_label(sampling):
-            plan_batches([], max_new_tokens=0, batch_size=batch_size)  # refuses what is out of range
-            return [Answer(choice.labels[0], True, 0) for choice in self._choices(prompts, self.task.labels, most_unscored=1.0)]
-        encoded = self._encode(prompts)
-        rows = self._rows(encoded, sampling, max_new_tokens)
+    def _write(
+        self, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling, *, max_new_tokens: int, batch_size: int | None
+    ) -> None:
         for batch in self._batches(encoded, rows, max_new_tokens, batch_size):
             for _ in self._steps([rows[index] for index in batch], encoded, sampling):
                 pass
-        return [self._answer(row) for row in rows]
 
-    def stream(
-        self,
-        prompt: PromptValue,
-        *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-    ) -> Iterator[str]:
-        """Yield the answer to one prompt piece by piece; see `Runtime.stream`. In a conversation only what is new is computed."""
-        sampling = Sampling(temperature, top_p, seed)
-        if self._answers_by_label(sampling):
-            yield self._choices([prompt], self.task.labels, most_unscored=1.0)[0].labels[0]
-            return
-        encoded = self._encode([prompt])
-        row = self._rows(encoded, sampling, max_new_tokens)[0]
-        text = TextStream(self._rule, self.tokenizer)
-        for _ in self._steps([row], encoded, sampling):
-            if piece := text.push(row.tokens[-1]):
-                yield piece
-        if piece := text.finish():
-            yield piece
+    def _grow(self, row: Row, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[None]:
+        """As in `TextRuntime`; an engine knows what it read last: in a conversation only what is new is computed."""
+        return self._steps([row], encoded, sampling)
 
     def choose(self, prompts: Sequence[PromptValue], labels: Sequence[str] | None = None, *, probabilities: bool = True) -> list[Choice]:
         """Choose among labels by their likelihood as answers; see `Runtime.choose`. As exact as the runtime of PyTorch."""
@@ -151,25 +113,20 @@ class EngineRuntime(TextRuntime):
 
     def _steps(self, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[None]:
         """Append tokens to ``rows`` until all have ended; yields after each."""
-        constraint = self._constraint()
-        for row in rows:
-            row.follower = constraint.follow() if constraint is not None else None
+        self._hold(rows)
         batch = self._open([encoded[row.index] for row in rows], room=max(row.most for row in rows))
         while True:
-            logits = torch.from_numpy(batch.logits)
-            if constraint is not None:
-                logits = rule_out(logits, [None if row.ended else row.follower for row in rows])
-            tokens = sampling.choose(logits, [row.draw for row in rows])
-            for row, token in zip(rows, tokens, strict=True):
-                if not row.ended:
-                    row.add(token, self._rule, self.tokenizer)
+            tokens = self._extend(rows, torch.from_numpy(batch.logits), sampling)
             yield
             if all(row.ended for row in rows):
                 return
             # Rows that have ended stay: an engine that read the others anew would not compute just what it computed before.
             batch.advance(tokens)
 
-    def _choices(self, prompts: Sequence[PromptValue], known: tuple[str, ...], *, most_unscored: float) -> list[Choice]:
+    def _choices(
+        self, prompts: Sequence[PromptValue], known: tuple[str, ...], batch_size: int | None = None, *, most_unscored: float
+    ) -> list[Choice]:
+        plan_batches([], max_new_tokens=0, batch_size=batch_size)  # refuses what is out of range
         encoded = self._encode(prompts)
         trees = LabelTrees(known, self.template, self.tokenizer)
         behind = [trees.behind(prompt) for prompt in prompts]

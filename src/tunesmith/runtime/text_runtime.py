@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,14 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.errors import DataError, UsageError
-from tunesmith.runtime.constraints import Constrained, Follower
+from tunesmith.runtime.constraints import Constrained, Follower, rule_out
 from tunesmith.runtime.known_labels import known_labels
-from tunesmith.runtime.protocol import Answer
+from tunesmith.runtime.protocol import Answer, Choice
 from tunesmith.runtime.sampling import Sampling
-from tunesmith.runtime.stopping import StopRule
+from tunesmith.runtime.stopping import StopRule, TextStream
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from tunesmith.runtime.engine import Batch
@@ -76,6 +77,51 @@ class TextRuntime(Constrained):
         """The most tokens that prompt and answer may have together; None when the model names no limit."""
         return None
 
+    def generate(
+        self,
+        prompts: Sequence[PromptValue],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        batch_size: int | None = None,
+    ) -> list[Answer]:
+        """Answer every prompt, in their order; see `Runtime.generate`.
+
+        A model that was trained to write labels answers with the likeliest of them, unless a temperature asks for drawn text.
+        """
+        sampling = Sampling(temperature, top_p, seed)
+        if self._answers_by_label(sampling):
+            return [Answer(choice.labels[0], True, 0) for choice in self._choices(prompts, self.task.labels, batch_size, most_unscored=1.0)]
+        encoded = self._encode(prompts)
+        rows = self._rows(encoded, sampling, max_new_tokens)
+        self._write(rows, encoded, sampling, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return [self._answer(row) for row in rows]
+
+    def stream(
+        self,
+        prompt: PromptValue,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Yield the answer to one prompt piece by piece; see `Runtime.stream`."""
+        sampling = Sampling(temperature, top_p, seed)
+        if self._answers_by_label(sampling):
+            yield self._choices([prompt], self.task.labels, most_unscored=1.0)[0].labels[0]
+            return
+        encoded = self._encode([prompt])
+        row = self._rows(encoded, sampling, max_new_tokens)[0]
+        text = TextStream(self._rule, self.tokenizer)
+        for _ in self._grow(row, encoded, sampling):
+            if piece := text.push(row.tokens[-1]):
+                yield piece
+        if piece := text.finish():
+            yield piece
+
     def open_row(self, ids: Sequence[int], *, room: int) -> Batch:
         """Read one row of token ids, and return what it goes on from: its next logits, and a way to append tokens, whatever they are.
 
@@ -84,6 +130,38 @@ class TextRuntime(Constrained):
             room: how many tokens are going to be appended.
         """
         raise NotImplementedError
+
+    def _write(
+        self, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling, *, max_new_tokens: int, batch_size: int | None
+    ) -> None:
+        """Append tokens to all rows until they have ended."""
+        raise NotImplementedError
+
+    def _grow(self, row: Row, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[None]:
+        """Append tokens to the row of the only prompt until it has ended; yields after each."""
+        raise NotImplementedError
+
+    def _choices(
+        self, prompts: Sequence[PromptValue], known: tuple[str, ...], batch_size: int | None = None, *, most_unscored: float
+    ) -> list[Choice]:
+        """Choose among ``known`` behind each prompt; ``most_unscored`` as for :class:`tunesmith.runtime.choosing.LabelSearch`."""
+        raise NotImplementedError
+
+    def _hold(self, rows: Sequence[Row]) -> None:
+        """Hold answers to the grammar, where there is one."""
+        constraint = self._constraint()
+        for row in rows:
+            row.follower = constraint.follow() if constraint is not None else None
+
+    def _extend(self, rows: Sequence[Row], logits: Tensor, sampling: Sampling) -> list[int]:
+        """Choose a token for each row by logits ``(rows, V)``, and append it to those that haven't ended."""
+        if any(row.follower is not None for row in rows):
+            logits = rule_out(logits, [None if row.ended else row.follower for row in rows])
+        tokens = sampling.choose(logits, [row.draw for row in rows])
+        for row, token in zip(rows, tokens, strict=True):
+            if not row.ended:
+                row.add(token, self._rule, self.tokenizer)
+        return tokens
 
     def _stop_ids(self) -> frozenset[int]:
         return self._rule.token_ids

@@ -14,12 +14,10 @@ from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import PromptValue, Template
 from tunesmith.data.tokenize import encode_texts
 from tunesmith.runtime.batches import check_rows, plan_batches
-from tunesmith.runtime.constraints import rule_out
 from tunesmith.runtime.decoding import BatchDecoder, Prefix, common_prefix_length
 from tunesmith.runtime.engine import Batch
-from tunesmith.runtime.protocol import Answer, Choice, Likelihood
+from tunesmith.runtime.protocol import Choice, Likelihood
 from tunesmith.runtime.sampling import Sampling
-from tunesmith.runtime.stopping import TextStream
 from tunesmith.runtime.text_runtime import Row, TextRuntime
 
 if TYPE_CHECKING:
@@ -60,64 +58,22 @@ class TorchRuntime(TextRuntime):
         length = getattr(config, "max_position_embeddings", None)
         return int(length) if length else None
 
-    def generate(
-        self,
-        prompts: Sequence[PromptValue],
-        *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        batch_size: int | None = None,
-    ) -> list[Answer]:
-        """Answer every prompt, in their order; see `Runtime.generate`.
-
-        A model that was trained to write labels answers with the likeliest of them, unless a temperature asks for drawn text.
-        """
-        sampling = Sampling(temperature, top_p, seed)
-        if self._answers_by_label(sampling):
-            return [Answer(choice.labels[0], True, 0) for choice in self._choices(prompts, self.task.labels, batch_size, most_unscored=1.0)]
-        encoded = self._encode(prompts)
-        rows = self._rows(encoded, sampling, max_new_tokens)
+    def _write(
+        self, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling, *, max_new_tokens: int, batch_size: int | None
+    ) -> None:
         batches = plan_batches([len(prompt) for prompt in encoded], max_new_tokens=max_new_tokens, batch_size=batch_size)
-        answers: dict[int, Answer] = {}
         with self._in_evaluation():
             prefix = self._shared_beginning(encoded)
             for batch in batches:
-                decoder = BatchDecoder(self._bare)
-                for _ in self._steps(decoder, [rows[index] for index in batch], encoded, sampling, prefix):
+                for _ in self._steps(BatchDecoder(self._bare), [rows[index] for index in batch], encoded, sampling, prefix):
                     pass
-                answers.update((index, self._answer(rows[index])) for index in batch)
-        return [answers[index] for index in range(len(rows))]
 
-    def stream(
-        self,
-        prompt: PromptValue,
-        *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-    ) -> Iterator[str]:
-        """Yield the answer to one prompt piece by piece; see `Runtime.stream`.
-
-        Keys and values of the last streamed prompt and answer are kept: in a conversation only what is new is computed.
-        """
-        sampling = Sampling(temperature, top_p, seed)
-        if self._answers_by_label(sampling):
-            yield self._choices([prompt], self.task.labels, most_unscored=1.0)[0].labels[0]
-            return
-        encoded = self._encode([prompt])
-        row = self._rows(encoded, sampling, max_new_tokens)[0]
-        text = TextStream(self._rule, self.tokenizer)
+    def _grow(self, row: Row, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[None]:
+        """As in `TextRuntime`; keys and values of the last prompt and answer are kept: in a conversation only what is new is computed."""
         decoder = BatchDecoder(self._bare)
         remembered, self._last = self._last, None
         with self._in_evaluation():
-            for _ in self._steps(decoder, [row], encoded, sampling, remembered):
-                if piece := text.push(row.tokens[-1]):
-                    yield piece
-            if piece := text.finish():
-                yield piece
+            yield from self._steps(decoder, [row], encoded, sampling, remembered)
             if decoder.can_share_prefixes():
                 self._last = decoder.as_prefix()
 
@@ -131,7 +87,9 @@ class TorchRuntime(TextRuntime):
         The label is exactly the likeliest one. Probabilities are the labels' likelihoods divided by their sum, to within 1/1000:
         labels that together weigh less are not scored to the end (see :func:`tunesmith.runtime.choosing.choose`).
         """
-        return self._choices(prompts, self._known_labels(labels), most_unscored=None if probabilities else 1.0)
+        from tunesmith.runtime.choosing import MOST_UNSCORED
+
+        return self._choices(prompts, self._known_labels(labels), most_unscored=MOST_UNSCORED if probabilities else 1.0)
 
     def _choices(
         self,
@@ -139,9 +97,9 @@ class TorchRuntime(TextRuntime):
         known: tuple[str, ...],
         batch_size: int | None = None,
         *,
-        most_unscored: float | None = None,
+        most_unscored: float,
     ) -> list[Choice]:
-        from tunesmith.runtime.choosing import MOST_UNSCORED, choose
+        from tunesmith.runtime.choosing import choose
         from tunesmith.runtime.label_tree import LabelTrees
 
         encoded = self._encode(prompts)
@@ -157,7 +115,7 @@ class TorchRuntime(TextRuntime):
                 temperature=self.task.temperature,
                 prefix=self._shared_beginning(encoded),
                 batch_size=batch_size,
-                most_unscored=MOST_UNSCORED if most_unscored is None else most_unscored,
+                most_unscored=most_unscored,
             )
         return [Choice((known[best],), tuple(probabilities)) for best, probabilities in found]
 
@@ -201,17 +159,10 @@ class TorchRuntime(TextRuntime):
         self, decoder: BatchDecoder, rows: list[Row], encoded: Sequence[list[int]], sampling: Sampling, prefix: Prefix | None
     ) -> Iterator[None]:
         """Append tokens to ``rows`` until all have ended; yields after each."""
-        constraint = self._constraint()
-        for row in rows:
-            row.follower = constraint.follow() if constraint is not None else None
+        self._hold(rows)
         logits = decoder.prefill([encoded[row.index] for row in rows], prefix)
         while True:
-            if constraint is not None:
-                logits = rule_out(logits, [None if row.ended else row.follower for row in rows])
-            tokens = sampling.choose(logits, [row.draw for row in rows])
-            for row, token in zip(rows, tokens, strict=True):
-                if not row.ended:
-                    row.add(token, self._rule, self.tokenizer)
+            tokens = self._extend(rows, logits, sampling)
             yield
             going = [place for place, row in enumerate(rows) if not row.ended]
             if not going:
