@@ -50,6 +50,7 @@ class Laboratory:
     records: Records
     calibration: CalibrationRows
     num_measured: int = field(default=0, init=False)
+    _last: tuple[WeightRecipe, QuantizedWeights] | None = field(default=None, init=False, repr=False)
 
     @cached_property
     def model(self) -> nn.Module:
@@ -73,12 +74,15 @@ class Laboratory:
         return size_bytes(self.model, recipe)
 
     def weights(self, recipe: WeightRecipe) -> QuantizedWeights:
-        """Return the model's matrices, rounded by a recipe.
+        """Return the model's matrices, rounded by a recipe; those of the last one are at hand, for what ships is often what was tried last.
 
         Raises:
             ModelError: for a recipe that this architecture has no way for.
         """
-        return quantize(self.model, recipe, self.activations if recipe.method in CALIBRATED else None)
+        if self._last is None or self._last[0] != recipe:
+            self._last = None  # not two of them at once
+            self._last = recipe, quantize(self.model, recipe, self.activations if recipe.method in CALIBRATED else None)
+        return self._last[1]
 
     def sensitive_parts(self) -> list[str]:
         """Return the attentions and feed-forwards, those first that win most for each byte when they keep 8 bits."""

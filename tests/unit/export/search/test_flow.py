@@ -63,6 +63,20 @@ def test_the_smallest_that_keeps_the_metric_ships_and_a_second_run_measures_noth
     assert again.search == made.search
 
 
+def test_what_was_tried_last_is_not_rounded_again_to_be_written(
+    searched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rounded = trials.quantize, []
+
+    def count(model: Any, recipe: Any, activations: Any) -> Any:
+        rounded.append(recipe.name)
+        return real(model, recipe, activations)
+
+    monkeypatch.setattr(trials, "quantize", count)
+    api.optimize(str(searched_run), str(tmp_path / "out"), trials=1, limit=6)
+    assert len(rounded) == 1
+
+
 def test_more_trials_and_a_resumed_run_measure_only_what_is_new(searched_run: Path, tmp_path: Path, measured: list[str]) -> None:
     api.optimize(str(searched_run), str(tmp_path / "out"), trials=2)
     assert len(measured) == 2
