@@ -8,13 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tunesmith.export.recipes.blocks import BlockFormat, Blocks
-from tunesmith.export.recipes.rounding import block_scales, half_away_from_zero, in_blocks, nearest_codes
-from tunesmith.methods.grid import chunks
+from tunesmith.export.recipes.blocks import BlockFormat
+from tunesmith.export.recipes.rounding import block_scales, half_away_from_zero
 
 #: Parts of the scale that reaches the extreme of a block. The whole comes first: what lies on the grid stays what it is.
 _SHRINKS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72)
-_CHUNK_WEIGHTS = 1 << 18
 
 
 def least_error_scales(blocks: Tensor, block_format: BlockFormat, importance: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,24 +36,6 @@ def least_error_scales(blocks: Tensor, block_format: BlockFormat, importance: Te
         least = torch.where(better, errors, least)
         best_scales, best_points = torch.where(better, scales, best_scales), torch.where(better, points, best_points)
     return best_scales, best_points
-
-
-def round_with_least_error(weight: Tensor, block_format: BlockFormat, importance: Tensor) -> Blocks:
-    """Round a weight to the nearest values of the grids with the least weighted squared error.
-
-    Args:
-        weight: ``(O, I)``, finite.
-        block_format: bits, block size, zero points.
-        importance: weights of the squared errors, ``(I,)``: the mean square of each input gives that of the outputs, as if inputs were
-            independent.
-    """
-    blocks, weights = in_blocks(weight, block_format), in_blocks(importance[None], block_format)[0]
-    scales, points = torch.empty(blocks.shape[:2]), torch.empty(blocks.shape[:2])
-    codes = torch.empty(blocks.shape, dtype=torch.uint8)
-    for rows in chunks(len(blocks), blocks[0].numel(), _CHUNK_WEIGHTS):
-        scales[rows], points[rows] = least_error_scales(blocks[rows], block_format, weights)
-        codes[rows] = nearest_codes(blocks[rows], scales[rows], points[rows], block_format)
-    return Blocks(block_format, codes, scales, None if block_format.symmetric else points.to(torch.uint8), weight.shape[1])
 
 
 def _points_for(blocks: Tensor, scales: Tensor, block_format: BlockFormat) -> Tensor:

@@ -28,14 +28,15 @@ def test_half_quadratic_leaves_less_of_the_error_that_it_is_for(size: float) -> 
     weight = size * heavy_tailed(32, 128)
     for chosen in (ZERO_POINTS, BlockFormat(4, 128, False)):
         nearest, found = round_to_nearest(weight, chosen), half_quadratic(weight, chosen)
-        assert forgiving_error(weight, found) < 0.98 * forgiving_error(weight, nearest)
+        assert forgiving_error(weight, found) < 0.995 * forgiving_error(weight, nearest)
 
 
 def test_no_block_gets_worse() -> None:
     weight = heavy_tailed(32, 128)
     nearest, found = round_to_nearest(weight, ZERO_POINTS), half_quadratic(weight, ZERO_POINTS)
-    errors = [(weight - blocks.values()).abs().pow(0.7).view(32, 4, 32).sum(dim=-1) for blocks in (nearest, found)]
-    assert (errors[1] <= errors[0] * 1.0001).all()
+    for power in (0.7, 2):
+        errors = [(weight - blocks.values()).abs().pow(power).view(32, 4, 32).sum(dim=-1) for blocks in (nearest, found)]
+        assert (errors[1] <= errors[0] * 1.0001).all()
 
 
 @pytest.mark.parametrize("rounded", [half_quadratic, k_quant])
