@@ -29,8 +29,8 @@ def half_quadratic(weight: Tensor, block_format: BlockFormat) -> Blocks:
 
     In turn, ``e = shrink(w - q)`` splits what is off into outliers and the rest, and zero points ``z = mean(c - (w - e) / s)`` are set
     where the rest is least; then they are rounded to whole numbers and the scales are fitted in the same way by least squares. Of all
-    grids that were met, each block keeps the best of those that leave no larger squared error than round-to-nearest: without that, grids
-    cut off large weights, and a model of 135M lost more than by rounding to the nearest.
+    grids that were met, each block keeps the best of those that leave no larger squared error than round-to-nearest. A model of 135M, tuned
+    on banking77, lost more by it than by rounding to the nearest all the same (KL 0.058 against 0.036).
 
     Args:
         weight: ``(O, I)``.

@@ -11,9 +11,9 @@ from tunesmith.export.recipes.recipe import Head, Method, WeightRecipe
 from tunesmith.export.search.choice import Limits, Quality
 from tunesmith.export.search.records import Trial
 
-#: From the best to the plainest: each is at least as good as those behind it as a rule. Scaling before GPTQ wins a little on it for twice
-#: the time, so it comes behind: where GPTQ alone fails badly it won't do either.
-STRENGTH: tuple[Method, ...] = ("gptq", "awq+gptq", "awq", "k_quant", "hqq", "rtn")
+#: From the best to the plainest: each is at least as good as those behind it as a rule. Scaling before GPTQ wins little on it, if anything, for more of
+#: the time, so it comes behind; where GPTQ alone fails badly it won't do either.
+STRENGTH: tuple[Method, ...] = ("gptq", "awq+gptq", "awq", "k_quant", "rtn", "hqq")
 #: Tried at every size without being asked for more.
 _BEST = STRENGTH[:2]
 #: Those that have zero points only.
