@@ -32,6 +32,7 @@ RECIPES: dict[str, tuple[str, int, int, bool, str]] = {
     "int4 awq, zero points": ("awq", 4, 32, False, "same"),
     "int4 gptq, zero points": ("gptq", 4, 32, False, "same"),
     "int4 gptq, zero points, output layer int8": ("gptq", 4, 32, False, "int8"),
+    "int4 gptq, blocks of 64, zero points": ("gptq", 4, 64, False, "same"),
     "int8 rtn": ("rtn", 8, 32, True, "same"),
 }
 
@@ -129,7 +130,7 @@ def main() -> None:
     parser.add_argument("--also", nargs="*", default=[], metavar="NAME=RUN")
     parser.add_argument("--rows", type=int, help="only the first rows of the test file")
     parser.add_argument("--write", type=Path, help="replace the table between the markers in this file")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     given.work.mkdir(parents=True, exist_ok=True)
     also = dict(one.split("=", 1) for one in given.also)
     log = given.work / "shipping.jsonl"
