@@ -6,6 +6,7 @@ Weights are drawn with a large standard deviation, so that logits differ clearly
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tunesmith.data.templates import Template
+from tunesmith.runtime.scoring import encode_pairs
 
 VOCAB_SIZE = 384
 MAX_LENGTH = 256
@@ -116,3 +120,20 @@ def save_tiny(family: str, folder: Path, **options: Any) -> Path:
     tiny_model(family, **options).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def learn_by_heart(model: PreTrainedModel, rows: Sequence[Mapping[str, str]], template: Template, *, steps: int) -> None:
+    """Train a tiny model until it answers rows (with a column ``answer``) as they say, and stops."""
+    scored = encode_pairs([(row, row["answer"]) for row in rows], template, tiny_tokenizer())
+    longest = max(len(row.ids) for row in scored)
+    ids = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in scored])
+    labels = torch.full_like(ids, -100)
+    for place, row in enumerate(scored):
+        labels[place, row.first : len(row.ids)] = ids[place, row.first : len(row.ids)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_models import learn_by_heart, tiny_model, tiny_tokenizer
 from tunesmith.data.task_file import TaskRecord
 from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, ExportHarm, UsageError
@@ -30,22 +30,8 @@ Change = Callable[[nn.Module], object]
 @pytest.fixture(scope="module")
 def taught() -> nn.Module:
     """A tiny model that has learnt the rows by heart, so that it answers and stops."""
-    from tunesmith.runtime.scoring import encode_pairs
-
     model = tiny_model("llama", initializer_range=0.06)
-    scored = encode_pairs([(row, str(row["answer"])) for row in ROWS], TEMPLATE, tiny_tokenizer())
-    longest = max(len(row.ids) for row in scored)
-    ids = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in scored])
-    labels = torch.full_like(ids, -100)
-    for place, row in enumerate(scored):
-        labels[place, row.first : len(row.ids)] = ids[place, row.first : len(row.ids)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(80):
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.05
+    learn_by_heart(model, ROWS, TEMPLATE, steps=80)
     return model.eval()
 
 

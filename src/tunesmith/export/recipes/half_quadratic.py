@@ -12,9 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tunesmith.errors import ModelError, UsageError
 from tunesmith.export.recipes.blocks import BlockFormat, Blocks
-from tunesmith.export.recipes.rounding import block_scales, in_blocks, nearest_codes
+from tunesmith.export.recipes.rounding import block_scales, blocks_to_fit, nearest_codes
 from tunesmith.methods.grid import chunks
 
 #: Norm of the error, weight of the half-quadratic term and how it grows: those of the authors' code.
@@ -40,11 +39,7 @@ def half_quadratic(weight: Tensor, block_format: BlockFormat) -> Blocks:
         UsageError: for a symmetric format: it has no zero points to fit.
         ModelError: for weights that are not finite.
     """
-    if block_format.symmetric:
-        raise UsageError("half-quadratic quantization fits zero points, a symmetric format has none", fix="Take a format with zero points")
-    if not weight.isfinite().all():
-        raise ModelError("the model has weights that are not finite numbers, so it can't be quantized", fix="Name another model.")
-    blocks = in_blocks(weight, block_format)
+    blocks = blocks_to_fit(weight, block_format, method="half-quadratic quantization")
     codes, scales = torch.empty(blocks.shape, dtype=torch.uint8), torch.empty(blocks.shape[:2])
     points = torch.empty(blocks.shape[:2])
     for rows in chunks(len(blocks), blocks[0].numel(), _CHUNK_WEIGHTS):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tunesmith.errors import DependencyError, ModelError, UsageError
+from tunesmith.errors import DependencyError
 from tunesmith.export.recipes.blocks import BlockFormat, Blocks
-from tunesmith.export.recipes.rounding import in_blocks, round_to_nearest
+from tunesmith.export.recipes.rounding import blocks_to_fit, round_to_nearest
 from tunesmith.methods.grid import chunks
 
 _CHUNK_WEIGHTS = 1 << 20
@@ -27,11 +27,7 @@ def k_quant(weight: Tensor, block_format: BlockFormat) -> Blocks:
         ModelError: for weights that are not finite.
         DependencyError: without onnxruntime and onnx.
     """
-    if block_format.symmetric:
-        raise UsageError("k_quant fits zero points, a symmetric format has none", fix="Take a format with zero points")
-    if not weight.isfinite().all():
-        raise ModelError("the model has weights that are not finite numbers, so it can't be quantized", fix="Name another model.")
-    blocks = in_blocks(weight, block_format).flatten(0, 1)
+    blocks = blocks_to_fit(weight, block_format, method="k_quant").flatten(0, 1)
     codes, scales, points = (
         torch.empty(blocks.shape, dtype=torch.uint8),
         torch.empty(len(blocks)),

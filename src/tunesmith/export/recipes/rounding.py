@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tunesmith.errors import ModelError, ShapeError
+from tunesmith.errors import ModelError, ShapeError, UsageError
 from tunesmith.export.recipes.blocks import BlockFormat, Blocks
 from tunesmith.methods import grid
 
@@ -45,7 +45,7 @@ def round_to_nearest(weight: Tensor, block_format: BlockFormat) -> Blocks:
         if zero_points is not None:
             zero_points[rows] = points.to(torch.uint8)
     if not scales.isfinite().all():
-        raise ModelError("the model has weights that are not finite numbers, so it can't be quantized", fix="Name another model.")
+        raise _not_finite()
     _clear_padding(codes, weight.shape[1], block_format)
     return Blocks(block_format, codes, scales, zero_points, weight.shape[1])
 
@@ -55,6 +55,20 @@ def in_blocks(weight: Tensor, block_format: BlockFormat) -> Tensor:
     padding = block_format.num_blocks(weight.shape[1]) * block_format.block_size - weight.shape[1]
     padded = nn.functional.pad(weight.detach().float(), (0, padding))
     return padded.view(len(weight), -1, block_format.block_size)
+
+
+def blocks_to_fit(weight: Tensor, block_format: BlockFormat, *, method: str) -> Tensor:
+    """Return a weight as :func:`in_blocks` does, for a method that fits zero points.
+
+    Raises:
+        UsageError: for a symmetric format: it has no zero points to fit.
+        ModelError: for weights that are not finite.
+    """
+    if block_format.symmetric:
+        raise UsageError(f"{method} fits zero points, a symmetric format has none", fix="Take a format with zero points")
+    if not weight.isfinite().all():
+        raise _not_finite()
+    return in_blocks(weight, block_format)
 
 
 def block_scales(blocks: Tensor, block_format: BlockFormat) -> tuple[Tensor, Tensor]:
@@ -93,3 +107,7 @@ def _clear_padding(codes: Tensor, num_inputs: int, block_format: BlockFormat) ->
     """Whole bytes beyond the last input are 0, as the quantizer leaves them."""
     whole_bytes = num_inputs if block_format.bits == 8 else num_inputs + num_inputs % 2
     codes.flatten(1)[:, whole_bytes:] = 0
+
+
+def _not_finite() -> ModelError:
+    return ModelError("the model has weights that are not finite numbers, so it can't be quantized", fix="Name another model.")

@@ -11,8 +11,8 @@ from tunesmith.export.recipes.recipe import Head, Method, WeightRecipe
 from tunesmith.export.search.choice import Limits, Quality
 from tunesmith.export.search.records import Trial
 
-#: From the best to the plainest: each is at least as good as those behind it as a rule. Scaling before GPTQ wins little on it, if anything, for more of
-#: the time, so it comes behind; where GPTQ alone fails badly it won't do either.
+#: From the best to the plainest: each is at least as good as those behind it as a rule. Scaling before GPTQ wins little on it, if anything,
+#: for more of the time, so it comes behind; where GPTQ alone fails badly it won't do either.
 STRENGTH: tuple[Method, ...] = ("gptq", "awq+gptq", "awq", "k_quant", "rtn", "hqq")
 #: Tried at every size without being asked for more.
 _BEST = STRENGTH[:2]

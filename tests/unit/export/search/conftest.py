@@ -6,14 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_models import learn_by_heart, tiny_model, tiny_tokenizer
 from tunesmith.artifact import Manifest, write_manifest
 from tunesmith.data.template_file import write_template
 from tunesmith.data.templates import Template
 from tunesmith.run_folder import HELD_OUT
-from tunesmith.runtime.scoring import encode_pairs
 
 TEMPLATE = Template(kind="text", text="Q: {question}\nA: {answer}", answer_column="answer", stop_tokens=("<|im_end|>",))
 THINGS = (("sky", "blue"), ("grass", "green"), ("blood", "red"), ("snow", "white"))
@@ -29,19 +27,7 @@ def searched_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search") / "run"
     rows = colours(64)
     model, tokenizer = tiny_model("smollm", hidden_size=64, intermediate_size=96, initializer_range=0.06), tiny_tokenizer()
-    scored = encode_pairs([(row, row["answer"]) for row in rows], TEMPLATE, tokenizer)
-    longest = max(len(row.ids) for row in scored)
-    ids = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in scored])
-    labels = torch.full_like(ids, -100)
-    for place, row in enumerate(scored):
-        labels[place, row.first : len(row.ids)] = ids[place, row.first : len(row.ids)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(60):
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.05
+    learn_by_heart(model, rows, TEMPLATE, steps=60)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     write_template(folder / "model", TEMPLATE)
